@@ -1,0 +1,30 @@
+"""`python -m grafana.build` writes grafana/dashboards/*.json, which Grafana is provisioned with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from grafana import drift, overview
+from grafana.board import as_json
+
+FOLDER = Path(__file__).parent / "dashboards"
+
+
+def dashboards() -> Mapping[str, str]:
+    """File name → JSON."""
+    return {
+        "overview.json": as_json(overview.dashboard()),
+        "drift-and-quality.json": as_json(drift.dashboard()),
+    }
+
+
+def main() -> None:
+    """Write every dashboard."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in dashboards().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

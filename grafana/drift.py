@@ -1,0 +1,229 @@
+"""Drift and quality: has the traffic moved, does it matter, and is the model still right?"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard as builders
+
+from grafana.board import DRIFT, board
+from grafana.panels import BAD, BUSY, QUIET, WATCH, Panel, distribution, number, series, states_over_time
+from grafana.queries import MODEL, VERSION, Query, ledger, mean, rate, select, total_rate
+
+VERSIONS = "model, version"
+SIGNALS = "version, signal"
+VERDICTS = {-1: ("inconclusive", BUSY), 0: ("stable", QUIET), 1: ("notice", WATCH), 2: ("drift", BAD)}
+TOLERATED_LOSS = 0.03  # accuracy points; monitor.tolerated_loss
+CALIBRATION_GATE = 0.08  # gates.max_calibration_error
+
+
+def dashboard() -> builders.Dashboard:
+    """Leeway / Drift and quality."""
+    return board(
+        uid=DRIFT,
+        title="Leeway / Drift and quality",
+        description="The verdict on each version, the evidence for it, and how right its answers are.",
+        rows={
+            "Verdict": _verdict(),
+            "Drift": _drift(),
+            "Accuracy and calibration": _quality(),
+            "Predictions": _predictions(),
+        },
+    )
+
+
+def _of_version(metric: str, *matchers: str, by: str = VERSIONS) -> str:
+    return ledger(metric, MODEL, VERSION, *matchers, by=by)
+
+
+def _verdict() -> list[Panel]:
+    baseline = _of_version("leeway_accuracy_baseline")
+    estimated = _of_version("leeway_accuracy_estimated", 'bound="value"')
+    realised = _of_version("leeway_accuracy_realised", 'bound="value"')
+    watched = select("leeway_monitored_predictions_total", MODEL, VERSION)
+    return [
+        number(
+            "Verdict",
+            "On the newest window: stable; notice (moved, harmless); drift (moved, and accuracy suffers); "
+            "inconclusive (too little to judge by).",
+            Query(_of_version("leeway_drift_severity"), "{{version}}"),
+            unit="none",
+            states=VERDICTS,
+        ),
+        number(
+            "Estimated accuracy",
+            "Accuracy on the newest window as estimated without labels. It cannot see a change of what is right.",
+            Query(estimated, "{{version}}"),
+            unit="percentunit",
+            base=BUSY,
+        ),
+        number(
+            "Estimated loss",
+            "Accuracy at the baseline minus the estimate. By default 3 points are tolerated.",
+            Query(f"{baseline} - {estimated}", "{{version}}"),
+            unit="percentunit",
+            limits=[(TOLERATED_LOSS / 2, WATCH), (TOLERATED_LOSS, BAD)],
+        ),
+        number(
+            "Realised loss",
+            "Accuracy at the baseline minus accuracy on outcome-blind labels. Nothing until labels have come.",
+            Query(f"{baseline} - {realised}", "{{version}}"),
+            unit="percentunit",
+            limits=[(TOLERATED_LOSS / 2, WATCH), (TOLERATED_LOSS, BAD)],
+        ),
+        number(
+            "Labelled predictions",
+            "Predictions with an outcome-blind label. A gate needs 50 recent ones by default.",
+            Query(_of_version("leeway_labelled_predictions"), "{{version}}"),
+            unit="short",
+            base=WATCH,
+            limits=[(50, QUIET)],
+        ),
+        number(
+            "Watched predictions",
+            "Predictions that the detector has looked at in the time shown.",
+            Query(f"max by ({VERSIONS}) (increase({watched}[$__range]))", "{{version}}"),
+            unit="short",
+            base=BUSY,
+        ),
+    ]
+
+
+def _drift() -> list[Panel]:
+    effect = _of_version("leeway_drift_effect", by=SIGNALS)
+    statistic = _of_version("leeway_drift_statistic", by=SIGNALS)
+    threshold = _of_version("leeway_drift_threshold", by=SIGNALS)
+    return [
+        states_over_time(
+            "Verdict over time",
+            "The verdict on each window of each version.",
+            [Query(_of_version("leeway_drift_severity"), "{{version}}")],
+            VERDICTS,
+        ),
+        series(
+            "Sequential detector",
+            "Natural logarithm of the e-detector's evidence, updated with every prediction, and its threshold, which "
+            "follows from the budget of false alarms. At the threshold it alarms.",
+            [
+                Query(_of_version("leeway_detector_log_statistic"), "{{version}}"),
+                Query(_of_version("leeway_detector_log_threshold"), "{{version}} threshold"),
+            ],
+            unit="none",
+            dashed="/ threshold$/",
+        ),
+        series(
+            "Effect over the leeway",
+            "Size of each signal's shift divided by the shift that is tolerated. At 1, the dashed line, it matters.",
+            [Query(f"{effect} / {threshold}", "{{version}} {{signal}}")],
+            unit="none",
+            limits=[(1, BAD)],
+        ),
+        series(
+            "Window statistic by signal",
+            "Two-sample statistic of the newest window against the baseline, with the tolerated shift dashed. Whether "
+            "a shift is significant is judged apart from whether it is large.",
+            [
+                Query(statistic, "{{version}} {{signal}}"),
+                Query(f"max by (version) ({threshold})", "{{version}} tolerated"),
+            ],
+            unit="none",
+            dashed="/ tolerated$/",
+        ),
+        series(
+            "Effect by signal",
+            "Size of each signal's shift: Jensen-Shannon or Kolmogorov-Smirnov distance, from 0 to 1. Confidence, "
+            "entropy, predicted classes, text length and embedding are told apart.",
+            [Query(effect, "{{version}} {{signal}}")],
+            unit="none",
+        ),
+        series(
+            "Alarms raised",
+            "Alarms in the last hour, by name. An episode is counted once, when it opens.",
+            [
+                Query(
+                    f"max by (model, name) (increase({select('leeway_alarms_total', MODEL)}[1h]))",
+                    "{{model}}: {{name}}",
+                )
+            ],
+            unit="short",
+            limits=[(1, BAD)],
+        ),
+    ]
+
+
+def _quality() -> list[Panel]:
+    bounds = f"{VERSIONS}, bound"
+    return [
+        series(
+            "Accuracy",
+            "Estimated without labels, beside realised on outcome-blind labels, both with their bounds dashed, and the "
+            "accuracy at the baseline.",
+            [
+                Query(_of_version("leeway_accuracy_estimated", by=bounds), "{{version}} estimated {{bound}}"),
+                Query(_of_version("leeway_accuracy_realised", by=bounds), "{{version}} realised {{bound}}"),
+                Query(_of_version("leeway_accuracy_baseline"), "{{version}} baseline"),
+            ],
+            unit="percentunit",
+            minimum=None,
+            maximum=1,
+            width=12,
+            dashed="/ (low|high|baseline)$/",
+        ),
+        series(
+            "Calibration",
+            "How far stated probabilities are from the truth on labelled predictions: debiased ECE, smooth ECE and the "
+            "Brier score. The dashed line is the gate for a new version's debiased ECE.",
+            [Query(_of_version("leeway_calibration_error", by=f"{VERSIONS}, metric"), "{{version}} {{metric}}")],
+            unit="none",
+            limits=[(CALIBRATION_GATE, BAD)],
+            width=6,
+        ),
+        series(
+            "Labels over time",
+            "Outcome-blind labels that have come for each version. Where they stop coming, only the estimate is left.",
+            [Query(_of_version("leeway_labelled_predictions"), "{{version}}")],
+            unit="short",
+            width=6,
+        ),
+    ]
+
+
+def _predictions() -> list[Panel]:
+    confidence = "leeway_confidence"
+    answered = total_rate("leeway_predictions_total", MODEL, VERSION, 'variant="production"', by="version")
+    return [
+        distribution(
+            "Confidence",
+            "Calibrated probability of the given answer, over all chosen versions. A new topic shows as a band of low "
+            "confidence that was not there before.",
+            Query(
+                f"sum by (le) (increase({select(f'{confidence}_bucket', MODEL, VERSION)}[$__rate_interval]))",
+                "{{le}}",
+                format="heatmap",
+            ),
+            unit="percentunit",
+            width=12,
+        ),
+        series(
+            "Mean confidence",
+            "Mean calibrated probability by version: while calibration holds, what accuracy should be.",
+            [Query(mean(confidence, MODEL, VERSION, by="version"), "{{version}}")],
+            unit="percentunit",
+            minimum=None,
+            maximum=1,
+            width=6,
+        ),
+        series(
+            "Answered and watched",
+            "Texts that a version answered as champion, beside those the monitor looked at. Apart for long, the "
+            "monitor falls behind.",
+            [
+                Query(answered, "{{version}} answered"),
+                Query(
+                    f"max by (version) ({rate('leeway_monitored_predictions_total', MODEL, VERSION)})",
+                    "{{version}} watched",
+                ),
+            ],
+            unit="cps",
+            width=6,
+            dashed="/ watched$/",
+        ),
+    ]

@@ -1,0 +1,57 @@
+"""PromQL as the panels need it: every selector obeys the dashboard's variables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+INSTANCES = ('job=~"$job"', 'instance=~"$instance"')
+MODEL = 'model=~"$model"'
+VERSION = 'version=~"$version"'
+PREDICTING = 'route=~".*/(predict|infer)"'
+
+
+@dataclass(frozen=True)
+class Query:
+    """One target of a panel. `legend` may name labels, as in `{{model}}`."""
+
+    expr: str
+    legend: str = ""
+    format: Literal["time_series", "table", "heatmap"] = "time_series"
+    instant: bool = False
+
+
+def select(metric: str, *matchers: str) -> str:
+    """A metric of the chosen jobs and instances."""
+    return f"{metric}{{{', '.join((*INSTANCES, *matchers))}}}"
+
+
+def rate(metric: str, *matchers: str) -> str:
+    """How fast a counter grows, per second."""
+    return f"rate({select(metric, *matchers)}[$__rate_interval])"
+
+
+def total_rate(metric: str, *matchers: str, by: str = "") -> str:
+    """A counter's growth over all instances: each instance counts its own part."""
+    return f"sum by ({by}) ({rate(metric, *matchers)})" if by else f"sum({rate(metric, *matchers)})"
+
+
+def ledger(metric: str, *matchers: str, by: str = "model") -> str:
+    """A gauge read from the ledger: every monitor shows the same value, so that a sum would count it twice."""
+    return f"max by ({by}) ({select(metric, *matchers)})"
+
+
+def quantile(q: float, histogram: str, *matchers: str, by: str = "") -> str:
+    """A quantile of a histogram over all instances."""
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({q}, {total_rate(f'{histogram}_bucket', *matchers, by=labels)})"
+
+
+def mean(histogram: str, *matchers: str, by: str = "") -> str:
+    """The mean of what a histogram saw."""
+    return ratio(total_rate(f"{histogram}_sum", *matchers, by=by), total_rate(f"{histogram}_count", *matchers, by=by))
+
+
+def ratio(part: str, whole: str) -> str:
+    """`part / whole`; 0 rather than nothing where there was nothing to divide."""
+    return f"{part} / clamp_min({whole}, 1e-9)"

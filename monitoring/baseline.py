@@ -1,0 +1,249 @@
+"""What a version's traffic is compared with: its answers to rows that it was never trained on, frozen at its birth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from monitoring.core.errors import BrokenBundle, InvalidInput
+from monitoring.core.signals import SIGNALS, Floats, Predictions
+from monitoring.core.types import Interval
+from monitoring.signals import DETECTOR_SCORES, count_words, novelty
+from monitoring.stats.calibration import debiased_ece, smooth_ece, top_label_brier, wilson_interval
+from monitoring.stats.estimation import AccuracyEstimator
+from monitoring.stats.logistic import logistic_posterior
+from monitoring.stats.sequential import bin_edges
+from monitoring.stats.two_sample import FeatureMoments, RandomFeatures, median_bandwidth
+
+FORMAT = 1
+MAX_ROWS = 20_000
+MAX_WORDS = 20_000
+FEATURES = 128
+ESTIMATOR_SIGNALS = ("confidence", "entropy", "margin", "similarity")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """All that judging traffic needs; bounded, whatever the size of the hold-out.
+
+    `signals`: each of SIGNALS, and `vocabulary`, the share of unknown words in a text; (n,) each. `class_counts` (k,):
+    predicted classes of the n rows. `surprise` (k,): -ln of a predicted class's frequency among the validation rows.
+    `edges`: bins of each of DETECTOR_SCORES, frozen on the validation rows, so that the n rows and the traffic stay
+    exchangeable. `features` turn projected embeddings into FEATURES numbers, of which the rows have these `moments`.
+    `words`: how often the training texts use their commonest 20,000 words, of `total_words` in all. `accuracy` and
+    `calibration` are those of the `labelled` rows, nan without; `meaning` (2,) what a confidence was worth among them:
+    intercept and slope of the log-odds of being right on those of the confidence.
+    """
+
+    classes: tuple[str, ...]
+    n: int
+    labelled: int
+    accuracy: Interval
+    calibration: Mapping[str, float]
+    meaning: Floats
+    signals: Mapping[str, Floats]
+    class_counts: NDArray[np.int64]
+    surprise: Floats
+    edges: Mapping[str, Floats]
+    features: RandomFeatures
+    moments: FeatureMoments
+    estimator: AccuracyEstimator
+    words: Mapping[str, int]
+    total_words: int
+
+    @property
+    def expected_accuracy(self) -> float:
+        """Accuracy of the labelled rows; without any, what the estimator expects."""
+        return self.accuracy.value if self.labelled else self.estimator.baseline_accuracy
+
+    def accuracy_at(self, confidence: Floats) -> Floats:
+        """How often answers of that confidence (n,) are right, by the labelled rows."""
+        return np.asarray(expit(_with_log_odds(confidence) @ self.meaning))
+
+    def scores(self) -> dict[str, Floats]:
+        """The rows' own DETECTOR_SCORES, (n,) each: what the detector ranks traffic against."""
+        surprise = np.repeat(self.surprise, self.class_counts)  # the order of rows does not matter to ranks
+        return {name: surprise if name == "surprise" else self.signals[name] for name in DETECTOR_SCORES}
+
+    def save(self, path: Path) -> None:
+        """Write as npz: numbers as arrays, words as JSON."""
+        np.savez_compressed(path, allow_pickle=False, **_to_arrays(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Baseline:
+        """Read from npz. Raises BrokenBundle."""
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return _from_arrays(arrays)
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            raise BrokenBundle(f"{path} is not a baseline that this version reads: {error}") from error
+
+
+def build_baseline(
+    *,
+    predictions: Predictions,
+    texts: Sequence[str],
+    labels: Sequence[str | None],
+    classes: Sequence[str],
+    edges_from: Predictions,
+    vocabulary: Sequence[str],
+    seed: int,
+) -> Baseline:
+    """Freeze the hold-out's `predictions`, with their `texts` and `labels` (None: unlabelled), as a baseline.
+
+    `edges_from`: the validation rows' predictions, which fix bins and class frequencies apart from the hold-out.
+    `vocabulary`: the training texts. Of more than 20,000 rows a random 20,000 are kept. Raises InvalidInput where
+    there are too few rows or the inputs differ in length.
+    """
+    if not len(predictions) == len(texts) == len(labels):
+        sizes = f"{len(predictions)} predictions, {len(texts)} texts, {len(labels)} labels"
+        raise InvalidInput(f"a baseline needs a text and a label (or None) for each prediction: {sizes}", field="texts")
+    if len(predictions) < 2 or len(edges_from) == 0:
+        raise InvalidInput("a baseline needs hold-out and validation rows: give more data", field="predictions")
+    rng = np.random.default_rng(seed)
+    kept = _sample(len(predictions), MAX_ROWS, rng)
+    word_counts = count_words(vocabulary)
+    words = dict(word_counts.most_common(MAX_WORDS))
+    signals = {name: predictions.signal(name)[kept] for name in SIGNALS}
+    signals["vocabulary"] = novelty((texts[row] for row in kept), words)
+    surprise = _surprise(edges_from.predicted, len(classes))
+    validation = {name: edges_from.signal(name) for name in DETECTOR_SCORES if name != "surprise"}
+    validation["surprise"] = surprise[edges_from.predicted]
+    is_labelled = np.array([labels[row] is not None for row in kept])
+    answers = np.asarray(classes, dtype=np.str_)[predictions.predicted[kept]]
+    correct = (answers == np.array([labels[row] or "" for row in kept], dtype=np.str_))[is_labelled]
+    table = estimator_table(signals)
+    projected = predictions.projected[kept].astype(np.float32)
+    features = RandomFeatures.make(projected.shape[1], FEATURES, median_bandwidth(projected, rng), rng)
+    return Baseline(
+        classes=tuple(classes),
+        n=len(kept),
+        labelled=len(correct),
+        accuracy=_accuracy(correct),
+        calibration=calibration_of(signals["confidence"][is_labelled], correct),
+        meaning=_meaning(signals["confidence"][is_labelled], correct),
+        signals=signals,
+        class_counts=np.bincount(predictions.predicted[kept], minlength=len(classes)),
+        surprise=surprise,
+        edges={name: bin_edges(validation[name]) for name in DETECTOR_SCORES},
+        features=features,
+        moments=FeatureMoments.of(features.transform(projected)),
+        estimator=AccuracyEstimator.fit(table[is_labelled], correct, reference=table),
+        words=words,
+        total_words=word_counts.total(),
+    )
+
+
+def detector_scores(
+    baseline: Baseline, predicted: NDArray[np.str_], signals: Mapping[str, Floats]
+) -> dict[str, Floats]:
+    """DETECTOR_SCORES of n answers, (n,) each, from their class names and SIGNALS; an unknown class surprises most."""
+    surprise_of = dict(zip(baseline.classes, baseline.surprise.tolist(), strict=True))
+    most = float(baseline.surprise.max())
+    surprise = np.array([surprise_of.get(name, most) for name in predicted.tolist()], dtype=np.float64)
+    return {name: surprise if name == "surprise" else signals[name] for name in DETECTOR_SCORES}
+
+
+def estimator_table(signals: Mapping[str, Floats]) -> Floats:
+    """The signals (n, 4) that the accuracy estimator reads."""
+    return np.column_stack([signals[name] for name in ESTIMATOR_SIGNALS])
+
+
+def calibration_of(confidence: Floats, correct: NDArray[np.bool_]) -> dict[str, float]:
+    """Calibration of labelled rows by the measures that few rows do not mislead; nan without rows."""
+    return {
+        "ece_debiased": debiased_ece(confidence, correct),
+        "smece": smooth_ece(confidence, correct),
+        "brier": top_label_brier(confidence, correct),
+    }
+
+
+def _accuracy(correct: NDArray[np.bool_]) -> Interval:
+    if len(correct) == 0:
+        return Interval(float("nan"), 0.0, 1.0)
+    share = float(correct.mean())
+    return Interval(share, *wilson_interval(share, len(correct)))
+
+
+def _meaning(confidence: Floats, correct: NDArray[np.bool_]) -> Floats:
+    """Platt's scaling ("Probabilistic outputs for support vector machines", 1999), shrunk towards the identity."""
+    weights = np.ones(len(correct))
+    identity = np.array([0.0, 1.0])
+    return logistic_posterior(_with_log_odds(confidence), correct.astype(np.float64), weights, identity, np.eye(2)).mean
+
+
+def _with_log_odds(confidence: Floats) -> Floats:
+    return np.column_stack([np.ones(len(confidence)), logit(np.clip(confidence, 1e-4, 1.0 - 1e-4))])
+
+
+def _surprise(predicted: NDArray[np.int64], classes: int) -> Floats:
+    """-ln of each class's frequency, (classes,); half a row added to each, so that an unseen one stays finite."""
+    counts = np.bincount(predicted, minlength=classes) + 0.5
+    return np.asarray(-np.log(counts / counts.sum()))
+
+
+def _sample(rows: int, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """All row numbers, or a random `most` of them."""
+    return np.arange(rows) if rows <= most else np.sort(rng.choice(rows, size=most, replace=False))
+
+
+def _to_arrays(baseline: Baseline) -> dict[str, NDArray[Any]]:
+    text = {
+        "format": FORMAT,
+        "classes": baseline.classes,
+        "words": dict(baseline.words),
+        "total_words": baseline.total_words,
+        "labelled": baseline.labelled,
+        "accuracy": vars(baseline.accuracy),
+        "calibration": dict(baseline.calibration),
+    }
+    groups: dict[str, Mapping[str, NDArray[Any]]] = {
+        "signals": baseline.signals,
+        "edges": baseline.edges,
+        "moments": {"mean": baseline.moments.mean, "covariance": baseline.moments.covariance},
+        "estimator": baseline.estimator.to_arrays(),
+    }
+    arrays = {f"{group}/{name}": values for group, members in groups.items() for name, values in members.items()}
+    return arrays | {
+        "class_counts": baseline.class_counts,
+        "surprise": baseline.surprise,
+        "meaning": baseline.meaning,
+        "weights": baseline.features.weights,
+        "text": np.frombuffer(json.dumps(text).encode(), dtype=np.uint8),
+    }
+
+
+def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Baseline:
+    text = json.loads(arrays["text"].tobytes())
+    if text["format"] != FORMAT:
+        raise ValueError(f"format {text['format']!r} instead of {FORMAT}")
+
+    def group(name: str) -> dict[str, NDArray[Any]]:
+        return {key.removeprefix(f"{name}/"): arrays[key] for key in arrays if key.startswith(f"{name}/")}
+
+    n = int(arrays["class_counts"].sum())
+    return Baseline(
+        classes=tuple(text["classes"]),
+        n=n,
+        labelled=int(text["labelled"]),
+        accuracy=Interval(**text["accuracy"]),
+        calibration=text["calibration"],
+        meaning=arrays["meaning"],
+        signals=group("signals"),
+        class_counts=arrays["class_counts"],
+        surprise=arrays["surprise"],
+        edges=group("edges"),
+        features=RandomFeatures(arrays["weights"]),
+        moments=FeatureMoments(n, **group("moments")),
+        estimator=AccuracyEstimator.from_arrays(group("estimator")),
+        words=text["words"],
+        total_words=int(text["total_words"]),
+    )

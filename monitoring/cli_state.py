@@ -1,0 +1,172 @@
+"""`leeway status`, `leeway doctor` and `leeway audit`: reading only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from monitoring.core.cli import open_ledger, print_json
+from monitoring.core.settings import load_settings
+from monitoring.core.types import Stage, utc_now
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from monitoring.core.types import ModelState
+
+COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(*, as_json: bool) -> None:
+    """What serves, what waits for a person, and what is under way."""
+    ledger = open_ledger(load_settings())
+    with ledger.read() as connection:
+        found = read_status(connection)
+    ledger.close()
+    if as_json:
+        print_json(found)
+    else:
+        _show_status(found)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def doctor(context: click.Context, *, as_json: bool) -> None:
+    """Explain what Leeway sees and what is wrong; exit code 1 where something keeps it from working."""
+    from monitoring.doctor import Health, examine
+
+    checks = examine(load_settings(), now=utc_now())
+    if as_json:
+        print_json({"checks": [vars(check) for check in checks]})
+    else:
+        for check in checks:
+            health = click.style(f"{check.health:5}", fg=COLOURS[check.health])
+            click.echo(f"{health} {check.name:20} {check.found}")
+    context.exit(int(any(check.health is Health.BAD for check in checks)))
+
+
+@click.command()
+@click.option("--subject", help="A model, version or key.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def audit(context: click.Context, *, subject: str | None, limit: int, as_json: bool) -> None:
+    """Who did what, and why, newest first; exit code 1 where the trail was altered."""
+    from monitoring.core.ledger import audit as trail
+
+    ledger = open_ledger(load_settings())
+    with ledger.read() as connection:
+        events = trail.events(connection, subject=subject, limit=limit)
+        broken = trail.first_broken_link(connection)
+    ledger.close()
+    if as_json:
+        print_json({"unbroken": broken is None, "first_broken": broken, "events": [vars(event) for event in events]})
+    else:
+        for event in events:
+            click.echo(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.actor}  {event.action}  {event.subject}: {event.reason}")
+        if broken is not None:
+            click.echo(f"the trail was altered at event {broken}", err=True)
+    context.exit(int(broken is not None))
+
+
+def read_status(connection: Connection) -> dict[str, Any]:
+    """All that `leeway status` shows, as plain values."""
+    from monitoring.core.ledger import alerts, jobs, rollouts, versions
+    from monitoring.core.lifecycle import OPEN_JOBS
+
+    waiting = versions.find(connection, stages=[Stage.AWAITING_APPROVAL])
+    under_way = [job for job in jobs.find(connection) if job.state in OPEN_JOBS]
+    names = {version.id: version.name for version in versions.find(connection)}
+    return {
+        "models": [_model(connection, state, names) for state in versions.model_states(connection)],
+        "candidates": [
+            {"version": version.name, "id": version.id, "since": version.created_at.isoformat()} for version in waiting
+        ],
+        "rollouts": [
+            {
+                "model": rollout.model,
+                "candidate": names[rollout.candidate],
+                "phase": rollout.phase,
+                "stage": rollout.stage,
+                "step": rollout.step,
+                "share": rollout.share,
+                "reason": rollout.reason,
+            }
+            for rollout in rollouts.open_rollouts(connection)
+        ],
+        "alerts": [
+            {
+                "model": alert.model,
+                "name": alert.name,
+                "severity": alert.severity,
+                "summary": alert.summary,
+                "since": alert.started_at.isoformat(),
+            }
+            for alert in alerts.find(connection, open_only=True)
+        ],
+        "jobs": [
+            {"model": job.model, "cause": job.cause, "state": job.state, "id": job.id, "reason": job.reason}
+            for job in under_way
+        ],
+    }
+
+
+def _model(connection: Connection, state: ModelState, names: dict[str, str]) -> dict[str, Any]:
+    from monitoring.core.ledger import labels, verdicts
+
+    readings = {version: values for _, version, values, _ in verdicts.load_gauges(connection)}
+    champion = readings.get(state.production or "", {})
+    return {
+        "model": state.model,
+        "champion": names.get(state.production or ""),
+        "previous": names.get(state.previous or ""),
+        "watch_until": None if state.watch_until is None else state.watch_until.isoformat(),
+        "predictions_seen": champion.get("seen", 0),
+        "estimated_accuracy": champion.get("estimated"),
+        "realised_accuracy": champion.get("realised"),
+        "baseline_accuracy": champion.get("baseline_accuracy"),
+        "proposed_classes": {}
+        if state.production is None
+        else labels.proposed_classes(connection, state.model, state.production),
+    }
+
+
+def _show_status(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not found["models"]:
+        console.print("no model yet: `leeway train --data FILE` makes one")
+        return
+    table = Table("model", "champion", "seen", "accuracy at birth", "estimated now", "by labels", "proposed classes")
+    for model in found["models"]:
+        table.add_row(
+            model["model"],
+            model["champion"] or "none",
+            f"{model['predictions_seen']:,}",
+            _share(model["baseline_accuracy"]),
+            _share((model["estimated_accuracy"] or {}).get("value")),
+            _share((model["realised_accuracy"] or {}).get("value")),
+            ", ".join(f"{name} ({count})" for name, count in model["proposed_classes"].items()),
+        )
+    console.print(table)
+    for alert in found["alerts"]:
+        console.print(f"[red]alert[/]     {alert['severity']} {alert['name']}: {alert['summary']}")
+    for rollout in found["rollouts"]:
+        console.print(
+            f"rollout   {rollout['candidate']}: {rollout['phase']}, {rollout['stage']}, "
+            f"{rollout['share']:.0%} of traffic; {rollout['reason']}"
+        )
+    for candidate in found["candidates"]:
+        console.print(f'[yellow]waiting[/]   {candidate["version"]}: leeway approve {candidate["id"]} --reason "…"')
+    for job in found["jobs"]:
+        console.print(f"job       {job['model']}: {job['state']} ({job['cause']}), {job['reason']}")
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"

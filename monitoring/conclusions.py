@@ -1,0 +1,245 @@
+"""From evidence to acts, inside the tick's transaction: alert episodes, the request to retrain, the gauges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from monitoring.baseline import Baseline
+from monitoring.core.ledger import alerts, jobs, labels, rollouts, verdicts, versions
+from monitoring.core.lifecycle import OPEN_JOBS, UNDECIDED
+from monitoring.core.settings import Settings
+from monitoring.core.types import Alert, DriftReport, ModelVersion, Outcome, RetrainCause, Stage, Variant, Verdict
+from monitoring.episodes import (
+    CALIBRATION,
+    DRIFT,
+    QUALITY,
+    AlertChanges,
+    Readings,
+    alerts_to_change,
+    standing_alerts,
+)
+from monitoring.harm import Estimate, HarmFinding, judge_harm
+from monitoring.intake import Reign
+from monitoring.policy import Action, Decision, Episode, RetrainState, retrain_decision
+from monitoring.quality import (
+    LabelEvidence,
+    accuracy_is_back,
+    calibration_is_back,
+    label_evidence,
+    realised_accuracy,
+    unknown_classes,
+)
+from monitoring.sighting import Champion, Sighting
+
+ACTOR = "monitor"
+JUDGED_LABELS = 5_000
+SEVERITY = {Verdict.INCONCLUSIVE: -1, Verdict.STABLE: 0, Verdict.NOTICE: 1, Verdict.DRIFT: 2}
+
+
+def conclude(
+    connection: Connection, sighting: Sighting, settings: Settings, *, now: datetime
+) -> tuple[AlertChanges, Decision]:
+    """Weigh the tick's sighting together with all labels, act on it, and tell what was done."""
+    champion = sighting.champion
+    version, baseline = champion.version, champion.baseline
+    outcomes = labels.find_outcomes(
+        connection,
+        version=version.id,
+        since=champion.reign.since,
+        variants=[Variant.PRODUCTION],
+        newest=JUDGED_LABELS,
+    )
+    history = alerts.find(connection, model=version.model)
+    open_alerts = [alert for alert in history if alert.resolved_at is None]
+    evidence = label_evidence(
+        outcomes,
+        baseline,
+        tolerated_loss=settings.monitor.tolerated_loss,
+        newest=settings.monitor.window_size,
+        loss_since=_last_resolved(history, QUALITY, champion.reign),
+        calibration_since=_last_resolved(history, CALIBRATION, champion.reign),
+    )
+    latest = _latest_report(connection, sighting)
+    harm_since = partial(_harm_since, champion, outcomes, latest, settings)
+    readings = Readings(
+        version=version.id,
+        name=version.name,
+        n_seen=sighting.progress.seen,
+        baseline_accuracy=baseline.expected_accuracy,
+        tolerated_loss=settings.monitor.tolerated_loss,
+        alarm=sighting.alarm,
+        reports=sighting.reports,
+        quiet_windows=sighting.progress.quiet,
+        harm_since=harm_since,
+        labels=evidence,
+        recovered=_recovered(open_alerts, outcomes, baseline, settings.monitor.tolerated_loss),
+    )
+    changes = alerts_to_change(readings, open_alerts)
+    _apply(connection, version.model, changes, now)
+    episode = _episode(connection, version, harm_since)
+    decision = decide_retraining(connection, version, episode, settings, schedule_due=False, now=now)
+    values = gauges(sighting, evidence, latest, now)
+    verdicts.save_gauges(connection, model=version.model, version=version.id, values=values, now=now)
+    return changes, decision
+
+
+def stand(connection: Connection, model: str, *, now: datetime) -> AlertChanges:
+    """Open and close the episodes that last as long as something waits for a person."""
+    changes = standing_alerts(
+        alerts.find(connection, model=model, open_only=True),
+        waiting=versions.find(connection, model=model, stages=[Stage.AWAITING_APPROVAL]),
+        rollout=rollouts.open_rollout(connection, model),
+        last_job=next((job for job in jobs.find(connection, model=model) if job.finished_at is not None), None),
+    )
+    _apply(connection, model, changes, now)
+    return changes
+
+
+def decide_retraining(
+    connection: Connection,
+    version: ModelVersion,
+    episode: Episode | None,
+    settings: Settings,
+    *,
+    schedule_due: bool,
+    now: datetime,
+) -> Decision:
+    """Ask for a retraining of the champion if the policy says so; the decision, whatever it is."""
+    asked = jobs.find(connection, model=version.model)
+    finished = sorted((job.finished_at, job.cause) for job in asked if job.finished_at is not None)
+    undecided = versions.find(connection, model=version.model, stages=UNDECIDED)
+    state = RetrainState(
+        episode=episode,
+        new_labels=labels.count_labelled(connection, version.model, since=_as_of(version)),
+        schedule_due=schedule_due,
+        open_causes=frozenset(job.cause for job in asked if job.state in OPEN_JOBS),
+        last_finished={cause: moment for moment, cause in finished},
+        undecided=undecided[0].name if undecided else None,
+        now=now,
+    )
+    decision = retrain_decision(state, settings.retrain)
+    if decision.action is Action.RETRAIN and decision.cause is not None:
+        of_drift = episode if decision.cause is RetrainCause.DRIFT else None
+        jobs.request(
+            connection,
+            model=version.model,
+            cause=decision.cause,
+            reason=decision.reason,
+            request={
+                "onset_at": None if of_drift is None else of_drift.onset_at.isoformat(),
+                "alert": None if of_drift is None else of_drift.alert,
+            },
+            actor=ACTOR,
+            now=now,
+        )
+    return decision
+
+
+def gauges(sighting: Sighting, evidence: LabelEvidence, latest: DriftReport | None, now: datetime) -> dict[str, Any]:
+    """The version's newest readings, as the exporter shows them."""
+    detector = sighting.champion.detector
+    return {
+        "signals": {
+            finding.signal: {"statistic": finding.statistic, "threshold": finding.leeway, "effect": finding.effect}
+            for finding in (latest.findings if latest is not None else ())
+        },
+        "severity": None if latest is None else SEVERITY[latest.verdict],
+        "detector": {"log_statistic": detector.statistic, "log_threshold": math.log1p(detector.threshold)},
+        "estimated": None if latest is None else vars(latest.estimated_accuracy),
+        "realised": None if evidence.accuracy is None else vars(evidence.accuracy),
+        "baseline_accuracy": sighting.champion.baseline.expected_accuracy,
+        "calibration": evidence.calibration,
+        "labelled": evidence.labelled,
+        "seen": sighting.progress.seen,
+        "ticked_at": now.isoformat(),
+    }
+
+
+def _harm_since(
+    champion: Champion,
+    outcomes: Sequence[Outcome],
+    latest: DriftReport | None,
+    settings: Settings,
+    onset: datetime,
+) -> HarmFinding:
+    """Whether accuracy was lost in what came since `onset`."""
+    since = [outcome for outcome in outcomes if outcome.predicted_at >= onset]
+    unknown = unknown_classes(since, champion.version.labels)
+    return judge_harm(
+        baseline_accuracy=champion.baseline.expected_accuracy,
+        tolerated_loss=settings.monitor.tolerated_loss,
+        estimate=_estimate(latest) if latest is not None and latest.window_end > onset else None,
+        realised=realised_accuracy(since),
+        new_classes={name: count for name, count in unknown.items() if count >= settings.retrain.new_class_examples},
+    )
+
+
+def _estimate(report: DriftReport) -> Estimate:
+    return Estimate(report.estimated_accuracy, report.estimate_trustworthy, report.estimate_note)
+
+
+def _episode(
+    connection: Connection, version: ModelVersion, harm_since: Callable[[datetime], HarmFinding]
+) -> Episode | None:
+    """The open episode that calls for retraining: drift before lost quality."""
+    found = [
+        alert
+        for alert in alerts.find(connection, model=version.model, open_only=True)
+        if alert.name in (DRIFT, QUALITY) and alert.detail.get("version") == version.id
+    ]
+    if not found:
+        return None
+    alert = min(found, key=lambda alert: alert.name != DRIFT)
+    onset = datetime.fromisoformat(alert.detail["onset_at"])
+    labelled = labels.count_labelled(connection, version.model, since=onset)
+    return Episode(alert.id, onset, labelled, harm_since(onset))
+
+
+def _recovered(
+    open_alerts: Iterable[Alert], outcomes: Sequence[Outcome], baseline: Baseline, tolerated_loss: float
+) -> frozenset[str]:
+    """Names of the open episodes since which the labels show that all is well."""
+    floor = baseline.expected_accuracy - tolerated_loss
+    names = set()
+    for alert in open_alerts:
+        since = [outcome for outcome in outcomes if outcome.predicted_at >= alert.started_at]
+        if alert.name == QUALITY and accuracy_is_back(since, floor):
+            names.add(alert.name)
+        if alert.name == CALIBRATION and calibration_is_back(since, baseline, tolerated_loss):
+            names.add(alert.name)
+    return frozenset(names)
+
+
+def _last_resolved(history: Iterable[Alert], name: str, reign: Reign) -> datetime:
+    """When the last episode of that name ended in this reign, or when the reign began."""
+    ended = [alert.resolved_at for alert in history if alert.name == name and alert.resolved_at is not None]
+    return max([reign.since, *ended])
+
+
+def _latest_report(connection: Connection, sighting: Sighting) -> DriftReport | None:
+    """The last window judged in this reign."""
+    if sighting.reports:
+        return sighting.reports[-1]
+    stored = verdicts.reports(
+        connection, sighting.champion.version.model, version=sighting.champion.version.id, limit=1
+    )
+    return next((report for _, report in stored if report.window_start >= sighting.champion.reign.since), None)
+
+
+def _apply(connection: Connection, model: str, changes: AlertChanges, now: datetime) -> None:
+    for resolving in changes.resolve:
+        alerts.resolve(connection, resolving.alert, reason=resolving.reason, now=now)
+    for firing in changes.fire:
+        alerts.fire(connection, model=model, **vars(firing), now=now)
+
+
+def _as_of(version: ModelVersion) -> datetime:
+    """Until when the version has learnt from labels."""
+    as_of = version.lineage.get("as_of")
+    return version.created_at if as_of is None else datetime.fromisoformat(as_of)

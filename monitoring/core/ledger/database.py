@@ -1,0 +1,118 @@
+"""Opening the ledger, and its two kinds of transaction.
+
+SQLite runs in WAL mode with `synchronous=FULL`; a write transaction is `BEGIN IMMEDIATE`, so that two writers queue
+instead of failing half-way. PostgreSQL uses its own transactions. No transaction may span network or model I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
+
+from monitoring.core.errors import MisConfigured
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+BUSY_TIMEOUT_MS = 15_000
+
+
+class Ledger:
+    """The one seam between the roles: a database that remembers every state and every decision."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._reader = engine
+        if engine.dialect.name == "postgresql":
+            self._reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @classmethod
+    def open(cls, url: str) -> Ledger:
+        """Open the database at `url` (SQLAlchemy form). Raises MisConfigured for a URL that cannot be used."""
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise MisConfigured(f"database_url {url!r} is not a database URL", field="database_url") from error
+        if parsed.get_backend_name() == "sqlite":
+            if parsed.database:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+            _configure_sqlite(engine)
+        else:
+            try:
+                engine = create_engine(parsed, pool_pre_ping=True)
+            except NoSuchModuleError as error:
+                raise MisConfigured(
+                    f"database_url names {parsed.drivername!r}: only sqlite and postgresql+psycopg are supported",
+                    field="database_url",
+                ) from error
+            except ModuleNotFoundError as error:
+                raise MisConfigured(
+                    f"database_url needs the driver {error.name!r}: pip install 'leeway[postgres]'",
+                    field="database_url",
+                ) from error
+        return cls(engine)
+
+    def upgrade(self) -> None:
+        """Bring the schema to the newest migration; safe to call from several roles at once."""
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        try:
+            with self.begin() as connection:
+                if connection.dialect.name == "postgresql":
+                    connection.execute(text("SELECT pg_advisory_xact_lock(7238091)"))
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except DatabaseError as error:
+            raise MisConfigured(f"the ledger cannot be opened: {error.orig}", field="database_url") from error
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A write transaction: commits at the end, rolls back on any exception."""
+        with self._engine.connect().execution_options(leeway_write=True) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read transaction: one consistent snapshot, never blocks a writer."""
+        with self._reader.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self._engine.dispose()
+
+
+def insert_ignore(connection: Connection, table: Table, values: list[dict[str, Any]]) -> int:
+    """Insert rows, leaving out those that break a uniqueness constraint; the number inserted."""
+    if not values:
+        return 0
+    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = build(table).on_conflict_do_nothing()
+    return connection.execute(statement, values, execution_options={"preserve_rowcount": True}).rowcount
+
+
+def upsert(connection: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:
+    """Insert the row `key | values`, or update `values` where `key` (the primary key) exists."""
+    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = build(table).values(**key, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+
+
+def _configure_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _on_connect(driver_connection: Any, _record: Any) -> None:
+        driver_connection.isolation_level = None  # the driver must not begin transactions by itself
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON"):
+            driver_connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("leeway_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,102 @@
+"""What the monitor concluded and how far it has read: reports, detector states, cursors, gauges."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from monitoring.core.ids import new_id
+from monitoring.core.ledger.database import upsert
+from monitoring.core.tables import cursors, detector_states, drift_reports, gauges
+from monitoring.core.types import DriftReport, Interval, SignalFinding, Verdict
+
+
+def save_report(connection: Connection, report: DriftReport) -> str:
+    """Keep a report; its id."""
+    report_id = new_id()
+    body = dataclasses.asdict(report)
+    for name in ("window_start", "window_end"):
+        body[name] = body[name].isoformat()
+    connection.execute(
+        insert(drift_reports).values(
+            id=report_id,
+            model=report.model,
+            version=report.version,
+            window_end=report.window_end,
+            verdict=report.verdict,
+            report=body,
+        )
+    )
+    return report_id
+
+
+def reports(
+    connection: Connection, model: str, *, version: str | None = None, limit: int = 50
+) -> list[tuple[str, DriftReport]]:
+    """Reports with their ids, newest first."""
+    query = select(drift_reports).where(drift_reports.c.model == model)
+    if version is not None:
+        query = query.where(drift_reports.c.version == version)
+    query = query.order_by(drift_reports.c.window_end.desc()).limit(limit)
+    return [(row.id, _report(row.report)) for row in connection.execute(query)]
+
+
+def save_detector(
+    connection: Connection, *, model: str, version: str, state: bytes, started_at: datetime, now: datetime
+) -> None:
+    """Keep a version's detector state (npz bytes)."""
+    values = {"model": model, "state": state, "started_at": started_at, "updated_at": now}
+    upsert(connection, detector_states, {"version": version}, values)
+
+
+def load_detector(connection: Connection, version: str) -> bytes | None:
+    """A version's detector state, or None before its first prediction."""
+    query = select(detector_states.c.state).where(detector_states.c.version == version)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def drop_detector(connection: Connection, version: str) -> None:
+    """Forget a version's detector, so that its next prediction starts a new one."""
+    connection.execute(delete(detector_states).where(detector_states.c.version == version))
+
+
+def load_cursor(connection: Connection, name: str) -> dict[str, Any]:
+    """How far the reader `name` has come; {} at the beginning."""
+    position = connection.execute(select(cursors.c.position).where(cursors.c.name == name)).scalar_one_or_none()
+    return dict(position) if position is not None else {}
+
+
+def save_cursor(connection: Connection, name: str, position: Mapping[str, Any]) -> None:
+    """Keep how far the reader has come; in the transaction that keeps what it read."""
+    upsert(connection, cursors, {"name": name}, {"position": dict(position)})
+
+
+def save_gauges(connection: Connection, *, model: str, version: str, values: Mapping[str, Any], now: datetime) -> None:
+    """Keep a version's newest readings for the exporter."""
+    upsert(connection, gauges, {"model": model, "version": version}, {"values": dict(values), "updated_at": now})
+
+
+def load_gauges(connection: Connection) -> list[tuple[str, str, dict[str, Any], datetime]]:
+    """(model, version id, values, updated at) of every watched version."""
+    return [
+        (row.model, row.version, dict(row._mapping["values"]), row.updated_at)
+        for row in connection.execute(select(gauges))
+    ]
+
+
+def _report(body: Mapping[str, Any]) -> DriftReport:
+    values = dict(body)
+    realised = values["realised_accuracy"]
+    values |= {
+        "window_start": datetime.fromisoformat(values["window_start"]),
+        "window_end": datetime.fromisoformat(values["window_end"]),
+        "verdict": Verdict(values["verdict"]),
+        "findings": tuple(SignalFinding(**finding) for finding in values["findings"]),
+        "estimated_accuracy": Interval(**values["estimated_accuracy"]),
+        "realised_accuracy": None if realised is None else Interval(**realised),
+    }
+    return DriftReport(**values)

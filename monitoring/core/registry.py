@@ -1,0 +1,76 @@
+"""The model registry: bundles in storage under their hash, stages in the ledger."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from monitoring.core.bundle import Bundle, open_bundle
+from monitoring.core.errors import BrokenBundle
+from monitoring.core.ledger import versions
+from monitoring.core.ledger.database import Ledger
+from monitoring.core.storage import Storage
+from monitoring.core.types import Clock, ModelVersion, Stage
+
+
+class Registry:
+    """Registers bundles and brings them back, verified, wherever they are needed."""
+
+    def __init__(self, ledger: Ledger, storage: Storage, cache: Path, clock: Clock) -> None:
+        self._ledger = ledger
+        self._storage = storage
+        self._cache = cache
+        self._clock = clock
+
+    def add(
+        self,
+        bundle: Bundle,
+        *,
+        evidence: Mapping[str, Any],
+        actor: str,
+        gates_passed: bool,
+        conclude: Callable[[Connection, ModelVersion], None] | None = None,
+    ) -> ModelVersion:
+        """Store a sealed bundle and register it: AWAITING_APPROVAL if its gates passed, else REJECTED.
+
+        The bundle is stored first, under its hash, so a crash in between leaves an unused folder and nothing half-done.
+        `conclude` runs in the registering transaction: what it raises undoes the registration.
+        """
+        uri = self._storage.put_folder(bundle.folder, f"bundles/{bundle.config.model}/{bundle.hash[:20]}")
+        now = self._clock()
+        with self._ledger.begin() as connection:
+            version = versions.add(
+                connection,
+                model=bundle.config.model,
+                bundle_uri=uri,
+                bundle_hash=bundle.hash,
+                labels=bundle.config.labels,
+                lineage=bundle.config.lineage,
+                evidence=evidence,
+                actor=actor,
+                now=now,
+            )
+            stage, reason = (
+                (Stage.AWAITING_APPROVAL, "all gates passed")
+                if gates_passed
+                else (Stage.REJECTED, "a gate failed; see the evidence")
+            )
+            version = versions.move(connection, version, stage, actor=actor, reason=reason, now=now)
+            if conclude is not None:
+                conclude(connection, version)
+            return version
+
+    def fetch(self, version: ModelVersion) -> Bundle:
+        """The version's bundle in the local cache, fetched and verified. Raises BrokenBundle or NotFound."""
+        folder = self._cache / version.bundle_hash[:20]
+        if folder.exists():
+            try:
+                return open_bundle(folder, expected_hash=version.bundle_hash)
+            except BrokenBundle:  # the copy was damaged here; the storage may still have it whole
+                shutil.rmtree(folder)
+        self._storage.fetch_folder(version.bundle_uri, folder)
+        return open_bundle(folder, expected_hash=version.bundle_hash)

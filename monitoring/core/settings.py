@@ -1,0 +1,216 @@
+"""All settings, read once at start: defaults, then `leeway.toml` in the home folder, then `LEEWAY_…` variables.
+
+`LEEWAY_MONITOR__WINDOW_SIZE=500` overrides `window_size` in the section `[monitor]`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from monitoring.core.errors import MisConfigured
+
+CONFIG_FILE = "leeway.toml"
+
+
+class Section(BaseModel):
+    """A table of `leeway.toml`; a misspelt key is an error, not a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(Section):
+    """The HTTP server and the inference engine."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    threads: int = Field(0, ge=0, description="inference threads; 0: as many as the process may use")
+    queue_size: int = Field(1024, ge=1, description="texts waiting for inference before requests are refused")
+    max_batch: int = Field(32, ge=1, le=1024)
+    deadline_seconds: float = Field(10.0, gt=0)
+    max_texts: int = Field(64, ge=1, description="texts in one request")
+    max_text_bytes: int = Field(32_768, ge=1, description="UTF-8 bytes of one text")
+    max_body_bytes: int = Field(2_097_152, ge=1)
+    top_k: int = Field(3, ge=1)
+    shadow_queue_size: int = Field(256, ge=1)
+    reconcile_seconds: float = Field(0.5, gt=0, description="how often the engine reads which versions should serve")
+    session_hours: float = Field(8.0, gt=0, description="how long a console login lasts")
+
+
+class LogSettings(Section):
+    """The prediction log: spool and Delta table."""
+
+    text: Literal["store", "hash", "off"] = "store"
+    spool_max_bytes: int = Field(1_073_741_824, ge=1_048_576)
+    spool_segment_bytes: int = Field(4_194_304, ge=4096)
+    spool_fsync: bool = False
+    ship_seconds: float = Field(2.0, gt=0)
+    retention_days: int = Field(90, ge=1)
+
+
+class MonitorSettings(Section):
+    """How a served model is judged."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(9108, ge=0, le=65535, description="where the monitor's gauges are scraped")
+    interval_seconds: float = Field(10.0, gt=0)
+    window_size: int = Field(500, ge=50, description="predictions in one test window")
+    false_alarms_per_year: float = Field(1.0, gt=0)
+    predictions_per_day: int = Field(
+        10_000, ge=1, description="expected traffic; turns the yearly budget into thresholds"
+    )
+    sequential_share: float = Field(
+        0.5, gt=0, lt=1, description="share of the budget that the per-prediction detector spends"
+    )
+    leeway: float = Field(
+        0.1, gt=0, le=1, description="tolerated shift (Jensen-Shannon or Kolmogorov-Smirnov distance)"
+    )
+    tolerated_loss: float = Field(
+        0.03, gt=0, lt=1, description="accuracy points that may be lost before drift is harmful"
+    )
+    seed: int = 20240
+
+
+class RetrainSettings(Section):
+    """When a retraining is asked for, and how it is run."""
+
+    min_new_labels: int = Field(200, ge=1, description="labels since the last training before drift may retrain")
+    label_volume: int | None = Field(None, ge=1, description="retrain whenever so many new labels have come")
+    cron: str | None = Field(None, description="retrain on this schedule (five cron fields, UTC)")
+    cooldown_hours: float = Field(24.0, ge=0)
+    new_class_examples: int = Field(20, ge=2, description="labels of an unknown class before retraining adds it")
+    holdout_fraction: float = Field(0.3, gt=0, lt=1, description="share of the recent units kept out of training")
+    recipe: Literal["head", "lora", "full"] = "head"
+    lease_seconds: float = Field(30.0, gt=0)
+    max_attempts: int = Field(3, ge=1)
+
+
+class GateSettings(Section):
+    """What a retrained model must show before a person is asked."""
+
+    old_margin: float = Field(0.02, ge=0, lt=1, description="accuracy that may be lost on the old hold-out")
+    recent_gain: float = Field(0.0, ge=0, lt=1, description="accuracy to be gained on recent labelled data")
+    min_recent: int = Field(50, ge=1, description="outcome-blind recent labels the gate needs")
+    max_calibration_error: float = Field(0.08, gt=0, lt=1, description="debiased ECE on the hold-outs")
+    min_agreement: float = Field(0.99, gt=0, le=1, description="labels on which the artefact must agree with torch")
+    max_batch_dependence: float = Field(0.02, gt=0, lt=1, description="top-1 probability shift by batchmates")
+    max_size_mb: float = Field(600.0, gt=0)
+    max_latency_ratio: float = Field(1.5, gt=0, description="candidate's latency over the champion's, side by side")
+
+
+class RolloutSettings(Section):
+    """Approval, shadow, A/B steps, promotion and the watch after it."""
+
+    approval_hours: float = Field(72.0, gt=0, description="an approval expires unless its rollout has begun by then")
+    steps: tuple[float, ...] = (0.1, 0.25, 0.5)
+    step_min_units: int = Field(50, ge=1, description="labelled units of each arm before a step may end")
+    shadow_min_units: int = Field(50, ge=1)
+    maturation_seconds: float = Field(86_400.0, ge=0, description="how long a unit's labels are waited for")
+    max_step_hours: float = Field(168.0, gt=0, description="a step without a verdict by then pauses and asks a person")
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    guardrail_alpha: float = Field(0.01, gt=0, lt=0.5)
+    guardrail_margin: float = Field(0.02, ge=0, lt=1, description="share of failed or slow requests that may be added")
+    margin: float = Field(0.0, ge=0, lt=1, description="accuracy that a candidate may lose and still be promoted")
+    latency_slo_ms: float = Field(200.0, gt=0)
+    watch_hours: float = Field(72.0, ge=0, description="how long the old version stays warm after a promotion")
+    controller_seconds: float = Field(5.0, gt=0)
+
+    @field_validator("steps")
+    @classmethod
+    def _rising_shares(cls, steps: tuple[float, ...]) -> tuple[float, ...]:
+        if not steps or any(not 0 < share < 1 for share in steps) or list(steps) != sorted(steps):
+            raise ValueError("must be rising traffic shares between 0 and 1, for example [0.1, 0.25, 0.5]")
+        return steps
+
+
+class AlertSettings(Section):
+    """Where alerts go when Leeway itself sends them."""
+
+    webhook_url: str | None = None
+    timeout_seconds: float = Field(5.0, gt=0)
+    console_url: str = "http://127.0.0.1:8080/console"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. `home` holds all state of the embedded default."""
+
+    model_config = SettingsConfigDict(env_prefix="LEEWAY_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    home: Path = Path(".leeway")
+    database_url: str = ""
+    storage_url: str = ""
+    server: ServerSettings = ServerSettings()
+    log: LogSettings = LogSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    retrain: RetrainSettings = RetrainSettings()
+    gates: GateSettings = GateSettings()
+    rollout: RolloutSettings = RolloutSettings()
+    alerts: AlertSettings = AlertSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is passed in wins, then the environment, then the file."""
+        toml = TomlConfigSettingsSource(settings_cls, home_folder() / CONFIG_FILE)
+        return (init_settings, env_settings, toml)
+
+    @property
+    def ledger_url(self) -> str:
+        """The database's URL; a SQLite file in the home folder unless set."""
+        return self.database_url or f"sqlite:///{self.home.absolute() / 'ledger.db'}"
+
+    @property
+    def store_url(self) -> str:
+        """The fsspec URL of bundles, reports and snapshots."""
+        return self.storage_url or str(self.home.absolute() / "storage")
+
+    @property
+    def log_url(self) -> str:
+        """The Delta table of predictions."""
+        return f"{self.store_url.rstrip('/')}/predictions"
+
+    @property
+    def spool_dir(self) -> Path:
+        """Always a local folder."""
+        return self.home.absolute() / "spool"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Bundles unpacked for local use."""
+        return self.home.absolute() / "cache"
+
+
+def home_folder() -> Path:
+    """Where settings and state live: `LEEWAY_HOME`, else `.leeway` in the working directory."""
+    return Path(os.environ.get("LEEWAY_HOME", ".leeway"))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings, turning every fault into one readable MisConfigured."""
+    try:
+        return Settings(**({"home": home_folder()} | overrides))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise MisConfigured(f"settings in {home_folder() / CONFIG_FILE} or LEEWAY_…: {faults}", field=field) from error
+    except SettingsError as error:  # a variable of a section or list that is not JSON
+        raise MisConfigured(f"settings in LEEWAY_…: {error}: it must be JSON, as in [0.1, 0.25]") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MisConfigured(f"{home_folder() / CONFIG_FILE} is not valid TOML: {error}") from error

@@ -1,0 +1,126 @@
+"""The prediction log as the monitor reads it: one version's answers as a stream with places, windows cut from it.
+
+The stream's order is commit, time, id: it never changes once written, so a place in it stays valid through crashes,
+compactions and restarts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from monitoring import labelling
+from monitoring.core.ledger.rollout_evidence import Exposure
+from monitoring.core.prediction_log import PredictionLog
+from monitoring.core.signals import SIGNALS, Floats
+from monitoring.core.types import Variant
+from monitoring.signals import Traffic
+
+STREAM_COLUMNS = ("commit", "at", "prediction_id", "version", "variant", "error", "predicted", *SIGNALS)
+TICK_COLUMNS = tuple(dict.fromkeys((*STREAM_COLUMNS, *labelling.COLUMNS, "share", "latency_ms")))
+WINDOW_COLUMNS = (*STREAM_COLUMNS, "text", "projected")
+_ORDER = [("commit", "ascending"), ("at", "ascending"), ("prediction_id", "ascending")]
+
+
+@dataclass(frozen=True)
+class StreamPoint:
+    """A place in a stream: before row number `skip` of commit `commit`, with `position` rows before it in all."""
+
+    position: int
+    commit: int
+    skip: int
+
+    def after(self, rows: pa.Table, taken: int) -> StreamPoint:
+        """The place behind the first `taken` of the stream's `rows` from here on."""
+        commits = rows["commit"].to_numpy()[:taken]
+        last = int(commits[-1])
+        skip = int(np.count_nonzero(commits == last)) + (self.skip if last == self.commit else 0)
+        return StreamPoint(self.position + taken, last, skip)
+
+
+@dataclass(frozen=True)
+class Reign:
+    """One stay of a version in production: only what it answered as champion since then is judged."""
+
+    version: str
+    since: datetime
+
+    def stream(self, rows: pa.Table) -> pa.Table:
+        """The rows that belong to it, in the stream's order: no candidates, no shadows, no failures."""
+        own = (
+            (pc.field("version") == self.version)
+            & (pc.field("variant") == Variant.PRODUCTION.value)
+            & pc.field("error").is_null()
+            & (pc.field("at") >= pa.scalar(self.since, rows.schema.field("at").type))
+        )
+        return rows.filter(own).sort_by(_ORDER)
+
+
+def read_stream(
+    log: PredictionLog, reign: Reign, point: StreamPoint, *, until_commit: int, columns: tuple[str, ...]
+) -> pa.Table:
+    """The stream's rows from `point` to the end of `until_commit`."""
+    rows = log.read(version=reign.version, after_commit=point.commit - 1, until_commit=until_commit, columns=columns)
+    return reign.stream(rows).slice(point.skip)
+
+
+def commits_of(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """The stream's rows, one commit at a time: what is drawn at random then never depends on where a tick ended."""
+    numbers, starts, sizes = np.unique(rows["commit"].to_numpy(), return_index=True, return_counts=True)
+    for number, start, size in zip(numbers, starts, sizes, strict=True):
+        yield int(number), rows.slice(start, size)
+
+
+def signals_of(rows: pa.Table) -> dict[str, Floats]:
+    """SIGNALS of the rows, (n,) each."""
+    return {name: rows[name].to_numpy().astype(np.float64) for name in SIGNALS}
+
+
+def predicted_of(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.str_]]:
+    """Predicted class names, (n,)."""
+    return np.array(rows["predicted"].to_pylist(), dtype=np.str_)
+
+
+def as_traffic(rows: pa.Table, *, texts_kept: bool) -> Traffic:
+    """Rows (WINDOW_COLUMNS, at least one) as the judges take them; hashed texts are no texts."""
+    projected = rows["projected"].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
+    moments = rows["at"]
+    return Traffic(
+        ids=rows["prediction_id"].to_pylist(),
+        predicted=predicted_of(rows),
+        signals=signals_of(rows),
+        projected=projected.astype(np.float32),
+        texts=rows["text"].to_pylist() if texts_kept else [None] * len(rows),
+        start=pc.min(moments).as_py(),
+        end=pc.max(moments).as_py(),
+    )
+
+
+def exposures_of(rows: pa.Table, *, slow_ms: float) -> list[Exposure]:
+    """Who met which arm of a rollout in these rows, and how those requests went; in shadow all meet the champion."""
+    by_unit: dict[tuple[str, int, str], list[Mapping[str, Any]]] = defaultdict(list)
+    in_steps = rows.filter(pc.field("rollout").is_valid() & (pc.field("variant") != Variant.SHADOW.value))
+    columns = ["rollout", "step", "unit", "variant", "share", "at", "error", "latency_ms"]
+    for row in in_steps.select(columns).sort_by("at").to_pylist():
+        by_unit[row["rollout"], row["step"], row["unit"]].append(row)
+    return [
+        Exposure(
+            rollout=rollout,
+            step=step,
+            unit=unit,
+            candidate=requests[0]["variant"] == Variant.CANDIDATE,
+            share=requests[0]["share"],
+            first_seen=requests[0]["at"],
+            requests=len(requests),
+            errors=sum(request["error"] is not None for request in requests),
+            slow=sum(request["latency_ms"] > slow_ms for request in requests),
+        )
+        for (rollout, step, unit), requests in by_unit.items()
+    ]

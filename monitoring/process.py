@@ -1,0 +1,131 @@
+"""`leeway monitor`, put together: what it does again and again, and its metrics."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from datetime import timedelta
+
+from prometheus_client import start_http_server
+
+from monitoring.alerts import OutboxSender
+from monitoring.core.cli import open_ledger, open_registry
+from monitoring.core.errors import Conflict, MisConfigured
+from monitoring.core.ledger import ticks, versions
+from monitoring.core.ledger.database import Ledger
+from monitoring.core.prediction_log import PredictionLog
+from monitoring.core.settings import Settings
+from monitoring.core.types import Clock
+from monitoring.exporter import LedgerCollector, registry_of
+from monitoring.monitor import Monitor
+from monitoring.scheduler import Routine, Scheduler
+from monitoring.shipping import ship
+
+log = logging.getLogger(__name__)
+
+MAINTENANCE = timedelta(hours=1)
+OUTBOX = timedelta(seconds=1)
+TICKS_KEPT = timedelta(days=1)
+
+
+class Routines:
+    """What the monitor does, each in its own time."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, clock: Clock) -> None:
+        self.outbox = OutboxSender(ledger, settings.alerts, clock)
+        self._settings = settings
+        self._ledger = ledger
+        self._now = clock
+        self._log = PredictionLog(settings.log_url)
+        registry = open_registry(settings, ledger)
+        self._monitor = Monitor(ledger=ledger, log=self._log, registry=registry, settings=settings)
+
+    def all(self) -> list[Routine]:
+        """Shipping, watching, retraining by schedule, alerts, and keeping house."""
+        settings = self._settings
+        routines = [
+            Routine("ship", timedelta(seconds=settings.log.ship_seconds), self._ship),
+            Routine("watch", timedelta(seconds=settings.monitor.interval_seconds), self._watch, self._models),
+            Routine("outbox", OUTBOX, self._deliver, self._waiting_outbox),
+            Routine("maintain", MAINTENANCE, self._maintain),
+        ]
+        if settings.retrain.cron is not None:
+            routines.append(Routine("schedule", settings.retrain.cron, self._retrain, self._served_models))
+        return routines
+
+    def _ship(self, _: str) -> None:
+        ship(self._log, self._settings.spool_dir, self._ledger, self._now)
+
+    def _watch(self, model: str) -> None:
+        try:
+            summaries = self._monitor.watch(model, now=self._now())
+        except Conflict as conflict:  # a promotion came in between: nothing was written, the next tick goes on
+            log.info("%s", conflict.message)
+            return
+        for summary in summaries:
+            for name in summary.fired:
+                log.warning("%s: alert %s fires", summary.version, name)
+            for name in summary.resolved:
+                log.info("%s: alert %s is resolved", summary.version, name)
+
+    def _retrain(self, model: str) -> None:
+        decision = self._monitor.retrain_on_schedule(model, now=self._now())
+        log.info("%s: scheduled retraining: %s, %s", model, decision.action, decision.reason)
+
+    def _deliver(self, _: str) -> None:
+        self.outbox.deliver()
+
+    def _maintain(self, _: str) -> None:
+        now = self._now()
+        with self._ledger.begin() as connection:
+            ticks.forget(connection, before=now - TICKS_KEPT)
+        self._log.maintain(retention_days=self._settings.log.retention_days, now=now)
+
+    def _models(self) -> Sequence[str]:
+        with self._ledger.read() as connection:
+            return [state.model for state in versions.model_states(connection)]
+
+    def _served_models(self) -> Sequence[str]:
+        with self._ledger.read() as connection:
+            return [state.model for state in versions.model_states(connection) if state.production is not None]
+
+    def _waiting_outbox(self) -> Sequence[str]:
+        return ("",) if self.outbox.something_is_due() else ()
+
+
+class MonitorProcess:
+    """The monitor's role: scheduler and exporter on one ledger."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        """Raises MisConfigured for settings that it cannot work with."""
+        self._settings = settings
+        self._ledger = open_ledger(settings)
+        self._routines = Routines(settings, self._ledger, clock)
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._scheduler = Scheduler(self._routines.all(), ledger=self._ledger, clock=clock, owner=owner)
+        self._collector = LedgerCollector(self._ledger, clock, missed_firings=lambda: self._scheduler.missed)
+
+    def start(self) -> int:
+        """Begin; the port on which the metrics are served. Raises MisConfigured if it is taken."""
+        monitor = self._settings.monitor
+        try:
+            self._server, self._thread = start_http_server(
+                monitor.port, addr=monitor.host, registry=registry_of(self._collector)
+            )
+        except OSError as error:
+            raise MisConfigured(
+                f"monitor.port {monitor.port} on {monitor.host} cannot be listened on: {error}", field="monitor.port"
+            ) from error
+        self._scheduler.start()
+        return int(self._server.server_port)
+
+    def stop(self) -> None:
+        """End cleanly: what is under way is finished first."""
+        self._scheduler.stop()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        self._routines.outbox.close()
+        self._ledger.close()

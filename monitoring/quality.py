@@ -1,0 +1,149 @@
+"""What labels say: realised accuracy, and proof that accuracy or calibration is worse than tolerated.
+
+Only outcome-blind labels judge, weighted by 1 / sampling probability. Proofs are by betting, so they may be looked at
+after every label; see `stats.comparison` and `stats.calibration`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from monitoring.baseline import Baseline, calibration_of
+from monitoring.core.signals import Floats
+from monitoring.core.types import Interval, LabelSource, Outcome
+from monitoring.stats.calibration import calibration_drift_test
+from monitoring.stats.comparison import error_rate_rise, error_rate_rise_start, mean_confidence_sequence
+
+MAX_FOR_INTERVAL = 2_000
+LABELS_TO_RECOVER = 100
+
+
+@dataclass(frozen=True)
+class LabelEvidence:
+    """What outcome-blind labels of the current reign say.
+
+    `accuracy` (None without labels), `calibration` and `gap` are of the newest ones. `since`: when a loss of accuracy
+    most likely began, if there is one.
+    `gap`: accuracy that their confidences were worth at the baseline, minus their accuracy. `log_e_loss`: evidence that
+    accuracy is below what is tolerated; `log_e_miscalibrated`: that the gap is wider than is tolerated.
+    """
+
+    labelled: int
+    since: datetime | None
+    accuracy: Interval | None
+    calibration: dict[str, float]
+    gap: float
+    log_e_loss: float
+    log_e_miscalibrated: float
+
+
+def label_evidence(
+    outcomes: Sequence[Outcome],
+    baseline: Baseline,
+    *,
+    tolerated_loss: float,
+    newest: int,
+    loss_since: datetime,
+    calibration_since: datetime,
+) -> LabelEvidence:
+    """Read the labels of one version. The two proofs start anew after their last episode, at the times given."""
+    blind = blind_outcomes(outcomes)
+    recent = sorted(blind, key=lambda outcome: outcome.predicted_at)[-newest:]
+    tested = [outcome for outcome in blind if outcome.predicted_at >= calibration_since]
+    tolerance = min(tolerated_loss + _doubt(baseline), 0.49)
+    log_e_loss, loss_began = _evidence_of_loss(
+        [outcome for outcome in blind if outcome.predicted_at >= loss_since], baseline, tolerated_loss
+    )
+    test = calibration_drift_test(baseline.accuracy_at(_confidence(tested)), _correct(tested), tolerance)
+    return LabelEvidence(
+        labelled=len({outcome.prediction_id for outcome in outcomes}),
+        since=loss_began,
+        accuracy=realised_accuracy(recent),
+        calibration=calibration_of(_confidence(recent), _correct(recent) > 0) if recent else {},
+        gap=_gap(recent, baseline),
+        log_e_loss=log_e_loss,
+        log_e_miscalibrated=float(np.logaddexp(test.log_e_overconfident, test.log_e_underconfident)) - math.log(2),
+    )
+
+
+def realised_accuracy(outcomes: Sequence[Outcome], *, alpha: float = 0.05) -> Interval | None:
+    """Accuracy by the newest 2,000 outcome-blind labels, with a confidence sequence; None without any."""
+    blind = blind_outcomes(outcomes)[-MAX_FOR_INTERVAL:]
+    if not blind:
+        return None
+    probabilities = np.array([outcome.sampling_probability for outcome in blind])
+    interval = mean_confidence_sequence(_correct(blind), probabilities, alpha=alpha)
+    return Interval(interval.value, interval.low, interval.high)
+
+
+def accuracy_is_back(outcomes: Sequence[Outcome], floor: float) -> bool:
+    """Whether labels prove an accuracy above `floor`."""
+    accuracy = realised_accuracy(outcomes)
+    return accuracy is not None and accuracy.low > floor
+
+
+def calibration_is_back(outcomes: Sequence[Outcome], baseline: Baseline, tolerance: float) -> bool:
+    """Whether confidences are worth what they were, within half of `tolerance`, by a hundred labels or more."""
+    blind = blind_outcomes(outcomes)
+    return len(blind) >= LABELS_TO_RECOVER and abs(_gap(blind, baseline)) <= tolerance / 2
+
+
+def unknown_classes(outcomes: Sequence[Outcome], known: Collection[str]) -> dict[str, int]:
+    """Labels of any source that the model lacks, commonest first, with the number of predictions."""
+    labelled = {(outcome.prediction_id, outcome.label) for outcome in outcomes if outcome.label not in known}
+    return dict(Counter(label for _, label in sorted(labelled)).most_common())
+
+
+def blind_outcomes(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Those that may judge, in order of labelling, one for each prediction: ground truth before a sample."""
+    ranked = sorted(
+        (outcome for outcome in outcomes if outcome.source.outcome_blind),
+        key=lambda outcome: outcome.source is not LabelSource.GROUND_TRUTH,
+    )
+    first = {outcome.prediction_id: outcome for outcome in reversed(ranked)}
+    return sorted(first.values(), key=lambda outcome: (outcome.labelled_at, outcome.prediction_id))
+
+
+def _evidence_of_loss(
+    blind: Sequence[Outcome], baseline: Baseline, tolerated_loss: float
+) -> tuple[float, datetime | None]:
+    """Log e-value against 'the error rate never exceeds the baseline's upper bound plus what is tolerated'.
+
+    With the time at which a loss most likely began. The unit is the assignment key: its predictions share a cause of
+    failure, and count as one.
+    """
+    tolerated_rate = 1.0 - baseline.accuracy.value + _doubt(baseline) + tolerated_loss
+    if not (blind and tolerated_rate < 1.0):  # nan where the baseline has no labels
+        return 0.0, None
+    by_unit: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in blind:
+        by_unit[outcome.unit].append(outcome)
+    errors = [1.0 - float(_correct(unit).mean()) for unit in by_unit.values()]
+    probabilities = [float(np.mean([outcome.sampling_probability for outcome in unit])) for unit in by_unit.values()]
+    began = list(by_unit.values())[error_rate_rise_start(errors, tolerated_rate, probabilities)][0].predicted_at
+    return error_rate_rise(errors, tolerated_rate, probabilities), began
+
+
+def _doubt(baseline: Baseline) -> float:
+    """How much lower the baseline's accuracy may be than it seems; without labels, anything is possible."""
+    return baseline.accuracy.value - baseline.accuracy.low if baseline.labelled else 1.0
+
+
+def _gap(outcomes: Sequence[Outcome], baseline: Baseline) -> float:
+    if not outcomes:
+        return 0.0
+    return float((baseline.accuracy_at(_confidence(outcomes)) - _correct(outcomes)).mean())
+
+
+def _confidence(outcomes: Sequence[Outcome]) -> Floats:
+    return np.array([outcome.confidence for outcome in outcomes], dtype=np.float64)
+
+
+def _correct(outcomes: Sequence[Outcome]) -> Floats:
+    return np.array([outcome.correct for outcome in outcomes], dtype=np.float64)

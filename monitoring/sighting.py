@@ -1,0 +1,181 @@
+"""What the champion's new answers show: the detector's alarms, and the windows that they complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+
+from monitoring.baseline import Baseline, detector_scores
+from monitoring.core.ledger import labels
+from monitoring.core.ledger.database import Ledger
+from monitoring.core.prediction_log import PredictionLog
+from monitoring.core.settings import Settings
+from monitoring.core.signals import SIGNALS
+from monitoring.core.types import DriftReport, ModelVersion, Outcome, Variant
+from monitoring.detect import LabelledRows, alarm_budget, judge_window
+from monitoring.episodes import SequentialAlarm
+from monitoring.intake import (
+    STREAM_COLUMNS,
+    WINDOW_COLUMNS,
+    Reign,
+    as_traffic,
+    commits_of,
+    predicted_of,
+    read_stream,
+    signals_of,
+)
+from monitoring.progress import Progress
+from monitoring.quality import blind_outcomes
+from monitoring.stats.sequential import DetectorAlarm, EDetector
+
+MAX_REFIT_LABELS = 1_000
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that is judged, and with what; the detector takes in what it is shown."""
+
+    version: ModelVersion
+    reign: Reign
+    baseline: Baseline
+    detector: EDetector
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What one tick's new rows showed; `alarm`: the detector's first, `reports`: of the windows that they completed."""
+
+    champion: Champion
+    alarm: SequentialAlarm | None
+    reports: tuple[DriftReport, ...]
+    progress: Progress
+
+
+def look(
+    champion: Champion,
+    rows: pa.Table,
+    progress: Progress,
+    *,
+    ledger: Ledger,
+    log: PredictionLog,
+    settings: Settings,
+    new_outcomes: Sequence[Outcome],
+) -> Sighting:
+    """Show the new `rows` (TICK_COLUMNS, up to `progress.commit`) to the detector, and judge the full windows."""
+    stream = champion.reign.stream(rows)
+    alarms = _run_detector(champion, stream, progress.seen, settings.monitor.seed)
+    alarm = _first_alarm(champion, stream, progress, alarms, log) if alarms else None
+    positions = [progress.last_alarm, *(position for position, _ in alarms)]
+    progress = dataclasses.replace(progress, pending=progress.pending + len(stream), last_alarm=positions[-1])
+    reports: tuple[DriftReport, ...] = ()
+    if progress.pending >= settings.monitor.window_size:
+        with ledger.read() as connection:
+            known = labels.find_outcomes(
+                connection,
+                version=champion.version.id,
+                since=champion.reign.since,
+                variants=[Variant.PRODUCTION],
+                newest=max(MAX_REFIT_LABELS, settings.monitor.window_size),
+            )
+        outcomes = blind_outcomes([*known, *new_outcomes])
+        reports, progress = _judge_windows(champion, progress, positions, outcomes, log, settings)
+    return Sighting(champion, alarm, reports, progress)
+
+
+def random_for(seed: int, version: str, commit: int) -> np.random.Generator:
+    """The randomness for one commit of one version: the same whenever and by whomever it is worked on."""
+    name = int.from_bytes(hashlib.blake2b(version.encode(), digest_size=8).digest())
+    return np.random.default_rng([seed, name, commit])
+
+
+def _run_detector(champion: Champion, stream: pa.Table, seen: int, seed: int) -> list[tuple[int, DetectorAlarm]]:
+    """The detector's alarms, each with its position in the reign's stream."""
+    alarms = []
+    for commit, rows in commits_of(stream):
+        scores = detector_scores(champion.baseline, predicted_of(rows), signals_of(rows))
+        found = champion.detector.update(scores, random_for(seed, champion.version.id, commit))
+        alarms += [(seen + alarm.index, alarm) for alarm in found]
+        seen += len(rows)
+    return alarms
+
+
+def _first_alarm(
+    champion: Champion,
+    stream: pa.Table,
+    progress: Progress,
+    alarms: Sequence[tuple[int, DetectorAlarm]],
+    log: PredictionLog,
+) -> SequentialAlarm:
+    position, alarm = alarms[0]
+    onset = max(position + 1 - alarm.onset_back, 0)
+    return SequentialAlarm(
+        n_seen=position + 1,
+        signal=alarm.leading_score,
+        log_statistic=alarm.log_statistic,
+        log_threshold=math.log1p(champion.detector.threshold),
+        onset_at=_time_of(champion.reign, onset, stream, progress, log),
+        at=stream["at"][position - progress.seen].as_py(),
+    )
+
+
+def _time_of(reign: Reign, position: int, stream: pa.Table, progress: Progress, log: PredictionLog) -> datetime:
+    """When the row at `position` of the reign was answered; `stream` holds those from `progress.seen` on."""
+    moment: datetime
+    if position >= progress.seen:
+        moment = stream["at"][position - progress.seen].as_py()
+        return moment
+    mark = progress.mark_before(position)
+    rows = read_stream(log, reign, mark, until_commit=progress.commit, columns=STREAM_COLUMNS)
+    moment = rows["at"][min(max(position - mark.position, 0), len(rows) - 1)].as_py()
+    return moment
+
+
+def _judge_windows(
+    champion: Champion,
+    progress: Progress,
+    alarms: Sequence[int],
+    outcomes: Sequence[Outcome],
+    log: PredictionLog,
+    settings: Settings,
+) -> tuple[tuple[DriftReport, ...], Progress]:
+    """Judge every full window; the progress then stands at the start of the unfinished one."""
+    size = settings.monitor.window_size
+    rows = read_stream(log, champion.reign, progress.window, until_commit=progress.commit, columns=WINDOW_COLUMNS)
+    labelled = _labelled_rows(champion, outcomes, log)
+    reports = []
+    for start in range(0, len(rows) - size + 1, size):
+        window = rows.slice(start, size)
+        report = judge_window(
+            champion.baseline,
+            as_traffic(window, texts_kept=settings.log.text == "store"),
+            model=champion.version.model,
+            version=champion.version.id,
+            settings=settings.monitor,
+            alpha=alarm_budget(settings.monitor).window_alpha,
+            outcomes=outcomes,
+            labelled=labelled,
+        )
+        reports.append(report)
+        progress = progress.past(window, report.verdict, alarms)
+    return tuple(reports), dataclasses.replace(progress, pending=len(rows) - size * len(reports))
+
+
+def _labelled_rows(champion: Champion, outcomes: Sequence[Outcome], log: PredictionLog) -> LabelledRows | None:
+    """The newest outcome-blind labels with the signals of the answers that they speak of."""
+    newest = {outcome.prediction_id: outcome for outcome in outcomes[-MAX_REFIT_LABELS:]}
+    if not newest:
+        return None
+    rows = champion.reign.stream(log.read(version=champion.version.id, prediction_ids=newest, columns=STREAM_COLUMNS))
+    matched = [newest[name] for name in rows["prediction_id"].to_pylist()]
+    return LabelledRows(
+        signals={name: signals_of(rows)[name] for name in SIGNALS},
+        correct=np.array([outcome.correct for outcome in matched], dtype=np.bool_),
+        weights=np.array([1.0 / outcome.sampling_probability for outcome in matched]),
+    )

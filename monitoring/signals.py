@@ -1,0 +1,85 @@
+"""What is watched: the answers of one version in order of time, and the scores that the detector ranks."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.core.signals import SIGNALS, Floats, Predictions
+
+DETECTOR_SCORES = ("entropy", "margin", "similarity", "surprise", "length")
+LONGEST_WORD = 24
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Answers of one version, oldest first; everything holds n rows.
+
+    `predicted`: class names; `signals`: each of SIGNALS (n,); `projected` (n, PROJECTED); a text is None where the
+    policy does not keep it.
+    """
+
+    ids: Sequence[str]
+    predicted: NDArray[np.str_]
+    signals: Mapping[str, Floats]
+    projected: NDArray[np.float32]
+    texts: Sequence[str | None]
+    start: datetime
+    end: datetime
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+
+def traffic_of(
+    predictions: Predictions,
+    classes: Sequence[str],
+    *,
+    ids: Sequence[str],
+    texts: Sequence[str | None],
+    start: datetime,
+    end: datetime,
+) -> Traffic:
+    """What the runtime answered, as traffic; for replays, which have no prediction log."""
+    return Traffic(
+        ids=ids,
+        predicted=np.asarray(classes, dtype=np.str_)[predictions.predicted],
+        signals={name: predictions.signal(name) for name in SIGNALS},
+        projected=predictions.projected.astype(np.float32),
+        texts=texts,
+        start=start,
+        end=end,
+    )
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in any script, lower-cased, without digits, cut at 24 letters.
+
+    >>> words("Where's my order #12? Übergröße!")
+    ["where's", 'my', 'order', 'übergröße']
+    """
+    return [word[:LONGEST_WORD] for word in _WORD.findall(text.lower())]
+
+
+def count_words(texts: Iterable[str]) -> Counter[str]:
+    """How often each word occurs."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(words(text))
+    return counts
+
+
+def novelty(texts: Iterable[str], known: Mapping[str, int]) -> Floats:
+    """Per text (n,): the share of its words that are not among the `known`; 0 for a text without words."""
+    return np.array([_unknown_share(words(text), known) for text in texts], dtype=np.float64)
+
+
+def _unknown_share(text_words: Sequence[str], known: Mapping[str, int]) -> float:
+    return sum(word not in known for word in text_words) / len(text_words) if text_words else 0.0

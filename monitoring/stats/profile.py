@@ -1,0 +1,197 @@
+"""What a window leaves behind: a state of bounded size that merges exactly.
+
+Replicas, hours and slices each fill a profile; profiles of the same spec add up to the profile of all their rows, in
+whatever order and grouping, bit for bit. That is why sums of real numbers are kept in fixed point: floating-point
+addition depends on the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.stats.binning import FloatArray, IntArray, as_column, bin_count, count_bins
+
+_FORMAT = 1
+
+_UNIT = float(2**24)
+"""Fixed-point units in 1: features are rounded to 6e-8, far below what sampling adds."""
+
+_LARGEST_FEATURE = float(2**12)
+"""With features of this size sums stay exact over 2^27 (134 million) rows; of size 1, over 2^39."""
+
+
+@dataclass(frozen=True, eq=False)
+class ProfileSpec:
+    """What is counted, frozen with the baseline: only profiles of one spec merge or compare."""
+
+    edges: Mapping[str, FloatArray]
+    """Bin edges by signal (`bin_edges`)."""
+    classes: int
+    """Number of classes that the model can predict."""
+    features: int
+    """Number of features whose means are kept: random features of the embedding, projections."""
+
+    def __post_init__(self) -> None:
+        if self.classes < 1:
+            raise ValueError(f"classes must be at least 1, not {self.classes}")
+        if self.features < 0:
+            raise ValueError(f"features must not be negative, not {self.features}")
+        object.__setattr__(self, "edges", {name: as_column(v, f"edges of {name!r}") for name, v in self.edges.items()})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ProfileSpec):
+            return NotImplemented
+        return (
+            (self.classes, self.features) == (other.classes, other.features)
+            and self.edges.keys() == other.edges.keys()
+            and all(np.array_equal(edges, other.edges[name]) for name, edges in self.edges.items())
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+
+@dataclass(frozen=True, eq=False)
+class WindowProfile:
+    """Counts and sums over n predictions. A value: `add` and `merge` return a new profile.
+
+    >>> spec = ProfileSpec({"confidence": np.array([0.5, 0.9])}, classes=3, features=1)
+    >>> morning = WindowProfile.empty(spec).add({"confidence": [0.4, 0.95]}, [0, 2], [[0.5], [1.0]])
+    >>> evening = WindowProfile.empty(spec).add({"confidence": [0.6]}, [2], [[0.75]])
+    >>> day = morning.merge(evening)
+    >>> day.n, day.bin_counts["confidence"].tolist(), day.class_counts.tolist(), day.feature_mean().tolist()
+    (3, [1, 1, 1, 0], [1, 0, 2], [0.75])
+    """
+
+    spec: ProfileSpec
+    n: int
+    bin_counts: Mapping[str, IntArray]
+    """By signal, shape (bins,); the last bin holds the NaNs."""
+    class_counts: IntArray
+    """Shape (classes,)."""
+    n_features: int
+    """Rows whose features were all finite: only these are in the sums."""
+    feature_units: IntArray
+    """Sums of the features in fixed point, shape (features,)."""
+
+    @classmethod
+    def empty(cls, spec: ProfileSpec) -> Self:
+        """The profile of no prediction: merging it changes nothing."""
+        return cls(
+            spec,
+            n=0,
+            bin_counts={name: np.zeros(bin_count(edges), dtype=np.int64) for name, edges in spec.edges.items()},
+            class_counts=np.zeros(spec.classes, dtype=np.int64),
+            n_features=0,
+            feature_units=np.zeros(spec.features, dtype=np.int64),
+        )
+
+    def add(
+        self, signals: Mapping[str, npt.ArrayLike], predicted: npt.ArrayLike, features: npt.ArrayLike
+    ) -> WindowProfile:
+        """This profile and n more predictions.
+
+        Args:
+            signals: by name as in the spec, each of shape (n,); NaN is counted as such.
+            predicted: shape (n,): predicted classes, integers in `range(classes)`.
+            features: shape (n, features); rows that are not finite are left out of the sums.
+
+        Raises:
+            ValueError: a signal is missing or unknown, lengths differ, or a class or feature is out of range.
+        """
+        if signals.keys() != self.spec.edges.keys():
+            raise ValueError(f"signals must be {sorted(self.spec.edges)}, not {sorted(signals)}")
+        columns = {name: as_column(values, f"signal {name!r}") for name, values in signals.items()}
+        classes, rows = self._checked(predicted, features)
+        lengths = {**{name: len(values) for name, values in columns.items()}, "features": len(rows)}
+        if set(lengths.values()) - {len(classes)}:
+            raise ValueError(f"predicted has {len(classes)} rows: signals and features must too, not {lengths}")
+        finite = rows[np.isfinite(rows).all(axis=1)]
+        if np.abs(finite).max(initial=0.0) > _LARGEST_FEATURE:
+            raise ValueError(f"features must lie within ±{_LARGEST_FEATURE:g}: scale embeddings to unit length")
+        return self.merge(
+            WindowProfile(
+                self.spec,
+                n=len(classes),
+                bin_counts={name: count_bins(columns[name], edges) for name, edges in self.spec.edges.items()},
+                class_counts=np.bincount(classes, minlength=self.spec.classes).astype(np.int64),
+                n_features=len(finite),
+                feature_units=np.rint(finite * _UNIT).astype(np.int64).sum(axis=0),
+            )
+        )
+
+    def merge(self, other: WindowProfile) -> WindowProfile:
+        """The profile of the rows of both: associative and commutative, bit for bit."""
+        if self.spec is not other.spec and self.spec != other.spec:
+            raise ValueError("profiles of different specs do not merge: they were made against different baselines")
+        return WindowProfile(
+            self.spec,
+            n=self.n + other.n,
+            bin_counts={name: counts + other.bin_counts[name] for name, counts in self.bin_counts.items()},
+            class_counts=self.class_counts + other.class_counts,
+            n_features=self.n_features + other.n_features,
+            feature_units=self.feature_units + other.feature_units,
+        )
+
+    def feature_sum(self) -> FloatArray:
+        """Sums of the features over `n_features` rows, shape (features,)."""
+        total: FloatArray = self.feature_units / _UNIT
+        return total
+
+    def feature_mean(self) -> FloatArray:
+        """Means of the features, shape (features,); nan where no row had any."""
+        if self.n_features == 0:
+            return np.full(self.spec.features, np.nan)
+        return self.feature_sum() / self.n_features
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Spec and state as arrays for `np.savez`; no pickles."""
+        names = list(self.spec.edges)
+        return {
+            "format": np.array(_FORMAT),
+            "names": np.array(names, dtype=np.str_),
+            "n": np.array(self.n),
+            "class_counts": self.class_counts.copy(),
+            "n_features": np.array(self.n_features),
+            "feature_units": self.feature_units.copy(),
+            **{f"edges_{i}": self.spec.edges[name].copy() for i, name in enumerate(names)},
+            **{f"counts_{i}": self.bin_counts[name].copy() for i, name in enumerate(names)},
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """The profile whose `to_arrays` this is; ValueError when it is of another format."""
+        if "format" not in arrays or int(arrays["format"]) != _FORMAT:
+            raise ValueError(
+                f"window profile is not of format {_FORMAT}: count the window anew from the prediction log"
+            )
+        names = [str(name) for name in arrays["names"]]
+        class_counts, feature_units = np.array(arrays["class_counts"]), np.array(arrays["feature_units"])
+        edges = {name: np.array(arrays[f"edges_{i}"]) for i, name in enumerate(names)}
+        return cls(
+            ProfileSpec(edges, classes=len(class_counts), features=len(feature_units)),
+            n=int(arrays["n"]),
+            bin_counts={name: np.array(arrays[f"counts_{i}"]) for i, name in enumerate(names)},
+            class_counts=class_counts,
+            n_features=int(arrays["n_features"]),
+            feature_units=feature_units,
+        )
+
+    def _checked(self, predicted: npt.ArrayLike, features: npt.ArrayLike) -> tuple[IntArray, FloatArray]:
+        classes = np.asarray(predicted)
+        if classes.size == 0:
+            classes = classes.astype(np.int64)
+        if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer):
+            raise ValueError(f"predicted must hold integers, shape (n,), not {classes.dtype} of shape {classes.shape}")
+        if classes.size and not (0 <= classes.min() and classes.max() < self.spec.classes):
+            raise ValueError(
+                f"predicted holds class {classes.min()} to {classes.max()}: the spec has {self.spec.classes} classes"
+            )
+        rows = np.asarray(features, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != self.spec.features:
+            raise ValueError(f"features must have shape (n, {self.spec.features}), not {rows.shape}")
+        return classes, rows

@@ -1,0 +1,83 @@
+"""Random Fourier features: a kernel's view of a distribution as the mean of a few numbers, which merges."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import pdist
+
+from monitoring.stats.binning import FloatArray
+
+_RIDGE = 0.01
+"""Added to the variances when features are whitened, as a share of the largest."""
+
+
+@dataclass(frozen=True)
+class RandomFeatures:
+    """Random Fourier features of the Gaussian kernel.
+
+    Unless whitened, `transform(a) @ transform(b)` approximates `exp(-|a - b|^2 / (2 bandwidth^2))` and every row has
+    length 1. Weights are drawn once and kept with the baseline: means compare only under the same.
+
+    Source: Rahimi & Recht, "Random features for large-scale kernel machines" (NeurIPS 2007).
+    """
+
+    weights: FloatArray
+    """Shape (dimension, size / 2)."""
+    centre: FloatArray | None = None
+    whitening: FloatArray | None = None
+    """Shape (size, size); None for the plain features."""
+
+    @classmethod
+    def make(cls, dimension: int, size: int, bandwidth: float, rng: np.random.Generator) -> Self:
+        """Draw weights for embeddings of `dimension` numbers; `size`, an even number, is that of features."""
+        if size < 2 or size % 2:
+            raise ValueError(f"size must be an even number of features, not {size}")
+        if not (math.isfinite(bandwidth) and bandwidth > 0):
+            raise ValueError(f"bandwidth must be a positive number, not {bandwidth}: see median_bandwidth")
+        return cls(rng.normal(scale=1 / bandwidth, size=(dimension, size // 2)))
+
+    def whitened(self, embeddings: npt.ArrayLike) -> Self:
+        """The same features, turned and scaled to vary alike in all directions over `embeddings`, (n, dimension).
+
+        Plain means drown in the few directions in which the known topics differ; whitened ones show a new topic at a
+        much smaller share. As with bin edges, the embeddings must be apart from what is tested later.
+
+        Source: Harchaoui, Bach & Moulines, "Testing for homogeneity with kernel Fisher discriminant analysis"
+        (NeurIPS 2007).
+        """
+        plain = replace(self, centre=None, whitening=None).transform(embeddings)
+        if len(plain) < 2:
+            raise ValueError(f"embeddings has {len(plain)} rows: whitening needs 2 or more, and some hundreds to help")
+        variances, directions = np.linalg.eigh(np.cov(plain, rowvar=False))
+        kept = np.clip(variances, 0, None)
+        scale = np.sqrt(kept + max(_RIDGE * float(kept.max()), 1e-12))
+        return replace(self, centre=plain.mean(axis=0), whitening=directions / scale)
+
+    def transform(self, embeddings: npt.ArrayLike) -> FloatArray:
+        """Features of embeddings, shape (n, dimension) to (n, size)."""
+        angles = np.asarray(embeddings, dtype=np.float64) @ self.weights
+        features: FloatArray = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+        features /= math.sqrt(self.weights.shape[1])
+        if self.centre is None or self.whitening is None:
+            return features
+        whitened: FloatArray = (features - self.centre) @ self.whitening
+        return whitened
+
+
+def median_bandwidth(x: npt.ArrayLike, rng: np.random.Generator, sample: int = 1000) -> float:
+    """The median heuristic: the median distance between rows of x, shape (n, d), of which at most `sample` are drawn.
+
+    1.0 where that is no scale: fewer than two rows, or most of them alike.
+    """
+    rows = np.asarray(x, dtype=np.float64)
+    if len(rows) > sample:
+        rows = rows[rng.choice(len(rows), sample, replace=False)]
+    if len(rows) < 2:
+        return 1.0
+    median = float(np.median(pdist(rows)))
+    return median if median > 0 else 1.0

@@ -1,0 +1,216 @@
+"""Open Inference Protocol v2 over HTTP: https://github.com/kserve/open-inference-protocol (JSON tensors).
+
+A text classifier is a model with one input `text` of BYTES, and the outputs `label`, `probability` and `prediction_id`,
+one element a text. The request parameter `key` is the assignment key. The binary tensor extension is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+
+from monitoring.core.errors import InvalidInput, NotReady
+from monitoring.core.types import Principal, Role
+from service.auth import SECURITY, require
+from service.context import context_of
+from service.engine.work import Answer
+from service.routes.predict import until_gone
+from service.schemas import PROTOCOL_ERRORS, Key, check_texts
+from service.version import program_version
+
+router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=PROTOCOL_ERRORS)
+
+BINARY_HEADER = "inference-header-content-length"
+NO_BINARY = "the binary tensor extension is not supported: send JSON (tritonclient: binary_data=False)"
+OUTPUTS = {"label": "BYTES", "probability": "FP32", "prediction_id": "BYTES"}
+
+
+class Parameters(BaseModel):
+    """Parameters of a request or tensor; unknown ones are ignored, as the protocol asks."""
+
+    key: Key | None = None
+    binary_data: bool = False
+    binary_data_output: bool = False
+    binary_data_size: int | None = None
+
+
+class InputTensor(BaseModel):
+    """The texts, as a flat or a one-column tensor."""
+
+    name: str
+    shape: Annotated[list[Annotated[StrictInt, Field(ge=0)]], Field(min_length=1)]
+    datatype: str
+    parameters: Parameters = Parameters()
+    data: list[Any] = []
+
+
+class RequestedOutput(BaseModel):
+    """An output that the caller wants; all, where none is named."""
+
+    name: str
+    parameters: Parameters = Parameters()
+
+
+class InferRequest(BaseModel):
+    """An inference request."""
+
+    id: str | None = None
+    parameters: Parameters = Parameters()
+    inputs: Annotated[list[InputTensor], Field(min_length=1)]
+    outputs: list[RequestedOutput] = []
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "42",
+                    "parameters": {"key": "customer-7"},
+                    "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["my parcel is late"]}],
+                }
+            ]
+        }
+    )
+
+
+class OutputTensor(BaseModel):
+    """One output, an element a text."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any]
+
+
+class InferResponse(BaseModel):
+    """`model_version` is the number of the version that answered."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    parameters: dict[str, str] = {}
+    outputs: list[OutputTensor]
+
+
+@router.get("", summary="Server metadata")
+async def server() -> dict[str, Any]:
+    """Name, version and extensions."""
+    return {"name": "leeway", "version": program_version(), "extensions": []}
+
+
+@router.get("/models/{model}", summary="Model metadata")
+async def model_metadata(request: Request, model: str) -> dict[str, Any]:
+    """Inputs and outputs of a model, and the number of its version in production."""
+    champion = context_of(request).serving.table.route(model).champion
+    return {
+        "name": model,
+        "versions": [str(champion.version.number)],
+        "platform": "onnxruntime_onnx",
+        "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
+        "outputs": [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()],
+    }
+
+
+@router.get("/models/{model}/ready", summary="Whether a model can answer")
+async def model_ready(request: Request, model: str) -> Response:
+    """503 while it cannot."""
+    try:
+        context_of(request).serving.table.route(model)
+        ready = True
+    except NotReady:
+        ready = False
+    content = orjson.dumps({"name": model, "ready": ready})
+    return Response(content, 200 if ready else 503, media_type="application/json")
+
+
+@router.post(
+    "/models/{model}/infer",
+    summary="Classify texts",
+    response_model=InferResponse,
+    response_model_exclude_none=True,
+    openapi_extra={"security": SECURITY},
+)
+async def infer(
+    request: Request, model: str, body: InferRequest, _: Annotated[Principal, Depends(require(Role.PREDICT))]
+) -> Response:
+    """The same engine as the plain route."""
+    context = context_of(request)
+    refuse_binary(request, body)
+    texts = texts_of(body)
+    wanted = wanted_outputs(body)
+    check_texts(texts, context.settings.server)
+    answers = await context.inference.predict(
+        model, texts, key=body.parameters.key, metadata={}, top_k=1, gone=lambda: until_gone(request)
+    )
+    return Response(orjson.dumps(_response(model, body, answers, wanted)), media_type="application/json")
+
+
+def refuse_binary(request: Request, body: InferRequest) -> None:
+    """Raise InvalidInput if tensors come, or are wanted, in the binary form."""
+    tensors = [*(tensor.parameters for tensor in body.inputs), *(output.parameters for output in body.outputs)]
+    asked = any(parameters.binary_data or parameters.binary_data_size is not None for parameters in tensors)
+    if asked or body.parameters.binary_data_output or BINARY_HEADER in request.headers:
+        raise InvalidInput(NO_BINARY, field="parameters")
+
+
+def texts_of(body: InferRequest) -> list[str]:
+    """The texts of the one input tensor. Raises InvalidInput, naming what does not fit."""
+    tensor = body.inputs[0]
+    if len(body.inputs) > 1 or tensor.name != "text":
+        names = ", ".join(repr(tensor.name) for tensor in body.inputs)
+        raise InvalidInput(f"inputs: this model takes one tensor named 'text', not {names}", field="inputs")
+    if tensor.datatype != "BYTES":
+        raise InvalidInput(f"inputs[0].datatype is {tensor.datatype!r}; texts are BYTES", field="inputs[0].datatype")
+    texts = list(_flat(tensor.data))
+    if not all(isinstance(text, str) for text in texts):
+        raise InvalidInput("inputs[0].data must hold strings only", field="inputs[0].data")
+    if math.prod(tensor.shape) != len(texts) or math.prod(tensor.shape[1:]) != 1:
+        raise InvalidInput(
+            f"inputs[0].shape is {tensor.shape}, data holds {len(texts)} texts: the shape should be [{len(texts)}]",
+            field="inputs[0].shape",
+        )
+    if not texts:
+        raise InvalidInput("inputs[0].data is empty: send at least one text", field="inputs[0].data")
+    return texts
+
+
+def wanted_outputs(body: InferRequest) -> list[str]:
+    """Names of the outputs to return, in the order asked for. Raises InvalidInput for one that does not exist."""
+    for number, output in enumerate(body.outputs):
+        if output.name not in OUTPUTS:
+            raise InvalidInput(
+                f"outputs[{number}].name is {output.name!r}; there are {', '.join(OUTPUTS)}",
+                field=f"outputs[{number}].name",
+            )
+    return [output.name for output in body.outputs] or list(OUTPUTS)
+
+
+def _response(model: str, body: InferRequest, answers: Sequence[Answer], wanted: Sequence[str]) -> dict[str, Any]:
+    columns: dict[str, list[str] | list[float]] = {
+        "label": [answer.label for answer in answers],
+        "probability": [answer.probability for answer in answers],
+        "prediction_id": [answer.id for answer in answers],
+    }
+    response: dict[str, Any] = {
+        "model_name": model,
+        "model_version": answers[0].version.rpartition("@")[2],
+        "parameters": {"variant": answers[0].variant},
+        "outputs": [
+            {"name": name, "datatype": OUTPUTS[name], "shape": [len(answers)], "data": columns[name]} for name in wanted
+        ],
+    }
+    if body.id is not None:
+        response["id"] = body.id
+    return response
+
+
+def _flat(data: Sequence[Any]) -> Iterator[Any]:
+    for item in data:
+        if isinstance(item, list):
+            yield from _flat(item)
+        else:
+            yield item

@@ -1,0 +1,150 @@
+"""A past in which a new topic comes up, replayed with toy models; training is a toy as well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from pyarrow import parquet
+
+from monitoring.backtest import BacktestResult, Plan, Trainer, backtest
+from monitoring.cli import commands
+from monitoring.cli_backtest import CachedScores
+from monitoring.core.bundle import Bundle
+from monitoring.core.cli import program
+from monitoring.core.errors import InvalidInput
+from monitoring.core.settings import RetrainSettings, Settings
+from monitoring.core.types import Verdict
+from monitoring.history import History, TrainingRows, read_history
+from monitoring.report import render_backtest
+from tests.bundles import LABELS, make_bundle, toy_texts
+
+START = datetime(2020, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+TRAINED, CALM, DRIFTED = 200, 400, 600
+PER_DAY = 10
+WINDOW = 50 * DAY
+
+
+@pytest.fixture(scope="module")
+def history() -> History:
+    """Ten texts a day; from day 400 on, half of them are about a topic that nobody knew."""
+    rng = np.random.default_rng(3)
+    texts, labels = toy_texts(LABELS, CALM * PER_DAY, rng)
+    later, later_labels = toy_texts((*LABELS, "returns", "returns", "returns"), (DRIFTED - CALM) * PER_DAY, rng)
+    times = [START + row / PER_DAY * DAY for row in range(DRIFTED * PER_DAY)]
+    return History([*texts, *later], [*labels, *later_labels], times)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> tuple[Trainer, list[TrainingRows]]:
+    """A trainer that knows the classes it is given, and what it was given."""
+    given: list[TrainingRows] = []
+
+    def train(rows: TrainingRows) -> Bundle:
+        given.append(rows)
+        labels = sorted(set(rows.labels))
+        return make_bundle(
+            tmp_path / f"bundle-{len(given)}", model="backtest", labels=labels, rows=800, seed=len(given)
+        )
+
+    return train, given
+
+
+def replay(history: History, trainer: Trainer, folder: Path, *, retrain: bool) -> BacktestResult:
+    plan = Plan(START + TRAINED * DAY, WINDOW, label_delay=10 * DAY, retrain=retrain, seed=1)
+    settings = Settings(home=folder, retrain=RetrainSettings(min_new_labels=50))
+    return backtest(
+        history, plan, settings, train=trainer, score=CachedScores(folder / "scores").score, advance=lambda *_: None
+    )
+
+
+def test_it_is_quiet_before_the_drift_and_alarms_in_its_first_window(
+    history: History, trained: tuple[Trainer, list[TrainingRows]], home: Path
+) -> None:
+    result = replay(history, trained[0], home, retrain=False)
+    calm = [window for window in result.windows if window.end <= START + CALM * DAY]
+    drifted = [window for window in result.windows if window.start >= START + CALM * DAY]
+    assert len(calm) == 4
+    assert not any(window.alarm for window in calm)
+    assert drifted[0].alarm
+    assert all(window.verdict is Verdict.DRIFT for window in drifted)
+    for window in calm:
+        assert window.estimate_low is not None
+        assert window.estimate_high is not None
+        assert window.true_accuracy is not None
+        assert window.estimate_low <= window.true_accuracy <= window.estimate_high
+    assert drifted[-1].true_accuracy == drifted[-1].static_accuracy < 0.7
+    assert result.summary["first_alarm"] == drifted[0].end.isoformat()
+    assert result.summary["retrainings"] == []
+
+
+def test_retraining_learns_the_new_topic_and_only_what_was_labelled(
+    history: History, trained: tuple[Trainer, list[TrainingRows]], home: Path
+) -> None:
+    trainer, given = trained
+    result = replay(history, trainer, home, retrain=True)
+    assert len(result.summary["retrainings"]) == 1
+    at = datetime.fromisoformat(result.summary["retrainings"][0]["at"])
+    assert "returns" not in given[0].labels
+    assert "returns" in given[1].labels
+    known = set(history.texts[: history.before(at - 10 * DAY)])
+    assert known.issuperset(given[1].texts)
+    after = [window for window in result.windows if window.start >= at]
+    assert all(window.version == "backtest@2" for window in after)
+    for window in after:
+        assert window.true_accuracy > window.static_accuracy + 0.2
+    assert result.summary["retrained_accuracy"] > result.summary["static_accuracy"]
+    page = render_backtest(result, name="tickets.csv", leeway=0.1, made_at=START)
+    assert "never retrained" in page
+    assert len(page.encode()) < 300_000
+
+
+def test_scores_are_kept(history: History, trained: tuple[Trainer, list[TrainingRows]], tmp_path: Path) -> None:
+    bundle = trained[0](TrainingRows(history.texts[:9], history.labels[:9], ["train"] * 9))
+    first = CachedScores(tmp_path).score(bundle, history.texts[:9])
+    again = CachedScores(tmp_path).score(bundle, history.texts[:9])
+    np.testing.assert_array_equal(first.probabilities, again.probabilities)
+    assert len(list(tmp_path.rglob("*.npz"))) == 1 + 2  # and what belongs to the bundle
+
+
+@pytest.mark.parametrize(("until", "message"), [(-9 * DAY, "before"), (700 * DAY, "after")])
+def test_a_date_that_leaves_nothing_to_learn_or_to_watch_is_refused(
+    history: History, home: Path, until: timedelta, message: str
+) -> None:
+    plan = Plan(START + until, WINDOW, label_delay=DAY, retrain=False, seed=1)
+    with pytest.raises(InvalidInput, match=message):
+        backtest(
+            history, plan, Settings(home=home), train=_never, score=CachedScores(home).score, advance=lambda *_: None
+        )
+
+
+def test_a_file_is_read_in_order_of_time(tmp_path: Path) -> None:
+    path = tmp_path / "past.parquet"
+    days = [START + number * DAY for number in (2, 0, 1)]
+    parquet.write_table(pa.table({"said": ["c", "a", "b"], "topic": ["z", "x", "y"], "at": days}), path)
+    history = read_history(path, text="said", label="topic", time="at")
+    assert (history.texts, history.labels, history.times) == (["a", "b", "c"], ["x", "y", "z"], sorted(days))
+
+
+def test_the_command_names_a_wrong_column_and_a_wrong_duration(tmp_path: Path, home: Path) -> None:
+    for command in commands:
+        program.add_command(command)
+    path = tmp_path / "past.jsonl"
+    path.write_text(json.dumps({"text": "a", "label": "b", "at": "2020-01-01"}) + "\n")
+    arguments = ["backtest", str(path), "--train-until", "2020-06-30", "--out", str(tmp_path / "out")]
+    wrong_column = CliRunner().invoke(program, arguments)
+    assert wrong_column.exit_code == 1
+    assert "has no column 'timestamp'; it has: text, label, at" in wrong_column.stderr
+    wrong_duration = CliRunner().invoke(program, [*arguments, "--window", "3 months"])
+    assert wrong_duration.exit_code == 2
+    assert "such as 12h, 90d or 2w" in wrong_duration.stderr
+
+
+_never: Callable[[TrainingRows], Bundle] = pytest.fail

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import update
+
+from monitoring.cli import commands
+from monitoring.core.cli import open_ledger, program
+from monitoring.core.ledger import access
+from monitoring.core.settings import Settings, load_settings
+from monitoring.core.tables import audit as audit_table
+from monitoring.core.types import Role
+from monitoring.doctor import NETWORK_FILESYSTEMS, filesystem_of
+from monitoring.starter import starter_config
+from tests.integration.monitoring.patience import wait_until
+from tests.integration.monitoring.world import MODEL, World
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _commands() -> None:
+    for command in commands:
+        program.add_command(command)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(program, arguments)
+
+
+def run_json(*arguments: str) -> dict[str, Any]:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout))
+
+
+def test_init_shows_a_key_with_every_role_once(home: Path) -> None:
+    made = run_json("init", "--name", "ann")
+    assert Path(made["home"]) == home
+    settings = load_settings()
+    ledger = open_ledger(settings)
+    with ledger.read() as connection:
+        principal = access.authenticate(connection, made["key"])
+    ledger.close()
+    assert (principal.name, principal.roles) == ("ann", frozenset(Role))
+    again = run("init")
+    assert again.exit_code == 1
+    assert "is set up already" in again.stderr
+
+
+def test_init_keeps_the_settings_that_are_there(home: Path) -> None:
+    (home / "leeway.toml").write_text("[server]\nport = 9999\n")
+    run_json("init")
+    assert load_settings().server.port == 9999
+
+
+def test_every_line_of_the_starter_settings_is_a_valid_default() -> None:
+    commented = starter_config()
+    assert tomllib.loads(commented) == {section: {} for section in tomllib.loads(commented)}
+    lines = commented.partition("\n[")[2].splitlines()
+    used = "\n".join(
+        line.removeprefix("# ") for line in ["[" + lines[0], *lines[1:]] if "not set by default" not in line
+    )
+    assert Settings.model_validate(tomllib.loads(used)) == Settings()
+
+
+def test_keys_are_made_listed_and_revoked(home: Path) -> None:
+    made = run_json("keys", "add", "app", "--role", "predict", "--role", "feedback")
+    assert made["key"].startswith(access.PREFIX)
+    assert run("keys", "add", "app", "--role", "predict").exit_code == 1
+    run_json("keys", "revoke", "app", "--reason", "left")
+    (listed,) = run_json("keys", "list")["keys"]
+    assert listed["roles"] == ["feedback", "predict"]
+    assert listed["revoked_at"] is not None
+    assert made["key"] not in run("keys", "list").stdout
+
+
+def test_doctor_tells_what_is_missing_and_what_is_fine(home: Path) -> None:
+    before = run("doctor", "--json")
+    assert before.exit_code == 1
+    ledger = {check["name"]: check for check in json.loads(before.stdout)["checks"]}["ledger"]
+    assert ledger["health"] == "bad"
+    assert "leeway init" in ledger["found"]
+    run_json("init")
+    after = run("doctor", "--json")
+    assert after.exit_code == 0, after.stdout
+    assert "bad" not in run("doctor").stdout
+
+
+def test_doctor_knows_a_network_filesystem_by_the_mount_above() -> None:
+    mounted = {Path("/"): "ext4", Path("/data"): "nfs4", Path("/data/local"): "xfs"}
+    assert filesystem_of(Path("/data/leeway"), mounted) in NETWORK_FILESYSTEMS
+    assert filesystem_of(Path("/data/local/leeway"), mounted) == "xfs"
+    assert filesystem_of(Path("/database"), mounted) == "ext4"
+    assert filesystem_of(Path("/data"), {}) is None
+
+
+def test_a_misspelt_setting_is_one_line(home: Path) -> None:
+    (home / "leeway.toml").write_text("[monitor]\nwindow_sise = 5\n")
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "monitor.window_sise" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_audit_tells_who_did_what_and_finds_a_change(world: World) -> None:
+    told = run_json("audit", "--subject", f"{MODEL}@1")
+    assert told["unbroken"]
+    assert "stage:production" in [event["action"] for event in told["events"]]
+    with world.ledger.begin() as connection:
+        connection.execute(update(audit_table).where(audit_table.c.sequence == 2).values(actor="nobody"))
+    changed = run("audit", "--json")
+    assert changed.exit_code == 1
+    assert json.loads(changed.stdout)["first_broken"] == 2
+
+
+def test_status_and_report_of_a_watched_model(world: World, tmp_path: Path) -> None:
+    world.serve(world.champion(), 2 * world.settings.monitor.window_size)
+    world.watch()
+    status = run_json("status")
+    (model,) = status["models"]
+    assert model["champion"] == f"{MODEL}@1"
+    assert model["predictions_seen"] == 2 * world.settings.monitor.window_size
+    assert "support@1" in run("status").stdout
+    page = tmp_path / "report.html"
+    written = run_json("report", MODEL, "--out", str(page))
+    assert written["windows"] == 2
+    assert "support@1" in page.read_text()
+    unknown = run("report", "nonesuch", "--out", str(page))
+    assert unknown.exit_code == 1
+    assert f"known: {MODEL}" in unknown.stderr
+
+
+def test_the_monitor_runs_until_it_is_told_to_stop(world: World) -> None:
+    world.serve(world.champion(), 50, ship=False)
+    environment = os.environ | {"LEEWAY_MONITOR__PORT": "0", "PYTHONPATH": str(ROOT)}
+    environment["LEEWAY_LOG__RETENTION_DAYS"] = "36500"  # the world's predictions are as old as its frozen clock
+    code = "from monitoring.cli import monitor; monitor()"
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            address = next(line.rpartition(" ")[2].strip() for line in process.stderr if "metrics on" in line)
+            rows = f'leeway_monitored_predictions_total{{model="{MODEL}",version="{MODEL}@1"}} 50.0'
+            wait_until(lambda: rows in _scrape(address))
+            process.send_signal(signal.SIGTERM)
+            said = process.stderr.read()
+        except BaseException:
+            process.kill()
+            raise
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+
+
+def _scrape(address: str) -> str:
+    with urllib.request.urlopen(address) as response:
+        return str(response.read().decode())

@@ -1,0 +1,133 @@
+"""The monitor's tick on the real thing: a toy model's answers through spool, Delta table and ledger."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from monitoring.core.bundle import Bundle
+from monitoring.core.settings import LogSettings
+from monitoring.core.types import LabelSource, RetrainCause, Severity, Verdict
+from monitoring.policy import Action
+from tests.bundles import LABELS
+from tests.conftest import FrozenClock
+from tests.integration.monitoring.world import World, settings_for
+
+NEW_TOPIC = (*LABELS, "returns", "returns")
+
+
+def test_traffic_like_the_baseline_raises_no_alarm(world: World) -> None:
+    world.serve(world.champion(), 1000)
+    [summary] = world.watch()
+    assert summary.rows == 1000
+    assert [report.verdict for report in summary.reports] == [Verdict.STABLE] * 5
+    assert {report.n for report in summary.reports} == {200}
+    for report in summary.reports:
+        assert report.estimated_accuracy.low <= 0.95 <= report.estimated_accuracy.high
+    assert summary.fired == ()
+    assert summary.decision is not None
+    assert summary.decision.action is Action.NONE
+    assert (world.gauges()["seen"], world.gauges()["severity"]) == (1000, 0)
+
+
+def test_what_was_judged_is_not_judged_again(world: World) -> None:
+    world.serve(world.champion(), 250)
+    world.watch()
+    [again] = world.watch()
+    assert (again.rows, again.outcomes, again.reports) == (0, 0, ())
+    world.serve(world.champion(), 150)
+    [later] = world.watch()
+    assert (later.rows, len(later.reports)) == (150, 1)
+    assert world.gauges()["seen"] == 400
+
+
+def test_drift_is_alarmed_explained_and_retrained_once_labels_have_come(world: World) -> None:
+    world.serve(world.champion(), 400)
+    world.watch()
+    began = world.clock()
+    drifted = world.serve(world.champion(), 400, topics=NEW_TOPIC)
+    [summary] = world.watch()
+    assert summary.fired == ("drift",)
+    assert [report.verdict for report in summary.reports] == [Verdict.DRIFT] * 2
+    assert {entry["word"] for entry in summary.reports[0].moved["words"]} >= {"exchange", "wrong"}
+    assert summary.decision is not None
+    assert summary.decision.action is Action.WAIT
+    assert "waiting for labels: 0 of 60" in summary.decision.reason
+
+    [alert] = world.alerts()
+    assert alert.severity is Severity.CRITICAL
+    assert alert.detail["detector"] == "sequential"
+    assert 400 < alert.detail["n_seen"] < 480
+    onset = datetime.fromisoformat(alert.detail["onset_at"])
+    assert began - timedelta(seconds=30) < onset < began + timedelta(seconds=60)
+
+    world.label(drifted[:100])
+    [labelled] = world.watch()
+    assert labelled.outcomes == 100
+    assert labelled.decision is not None
+    assert labelled.decision.action is Action.RETRAIN
+    assert "by labels" in labelled.decision.reason
+    [job] = world.jobs()
+    assert job.cause is RetrainCause.DRIFT
+    assert job.request == {"onset_at": alert.detail["onset_at"], "alert": alert.id}
+
+    world.serve(world.champion(), 200, topics=NEW_TOPIC)
+    [held] = world.watch()
+    assert held.decision is not None
+    assert held.decision.reason == "a training job for drift is under way"
+    assert "drift" not in held.fired
+    assert len(world.jobs()) == 1
+
+
+def test_complaints_are_kept_but_do_not_judge(world: World) -> None:
+    served = world.serve(world.champion(), 300)
+    world.label([replace(answer, label="returns") for answer in served[:100]], LabelSource.COMPLAINT)
+    [summary] = world.watch()
+    assert summary.outcomes == 100
+    assert (world.gauges()["labelled"], world.gauges()["realised"]) == (100, None)
+    assert world.alerts() == []
+
+
+def test_labels_prove_a_loss_where_no_signal_moved(world: World) -> None:
+    """Concept shift: the same words now mean something else."""
+    served = world.serve(world.champion(), 400)
+    world.watch()
+    renamed = {"billing": "delivery", "delivery": "billing"}
+    world.label([replace(answer, label=renamed.get(answer.label, answer.label)) for answer in served[:150]])
+    [summary] = world.watch()
+    assert set(summary.fired) == {"quality", "calibration"}
+    assert {alert.severity for alert in world.alerts() if alert.name == "quality"} == {Severity.CRITICAL}
+    assert [job.cause for job in world.jobs()] == [RetrainCause.DRIFT]
+    assert world.gauges()["realised"]["high"] < 0.7
+
+
+def test_an_episode_ends_after_quiet_windows(world: World) -> None:
+    world.serve(world.champion(), 200)
+    world.serve(world.champion(), 200, topics=NEW_TOPIC)
+    world.watch()
+    assert [alert.name for alert in world.alerts()] == ["drift"]
+    world.serve(world.champion(), 400)
+    world.watch()
+    assert [alert.name for alert in world.alerts()] == ["drift"]
+    world.serve(world.champion(), 200)
+    [summary] = world.watch()
+    assert summary.resolved == ("drift",)
+    assert world.alerts() == []
+
+
+def test_hashed_texts_are_not_read_as_words(
+    home: Path, clock: FrozenClock, rng: np.random.Generator, bundle: Bundle
+) -> None:
+    settings = settings_for(home).model_copy(update={"log": LogSettings(text="hash")})
+    with closing(World(home, clock, rng, settings)) as world:
+        world.approve(world.register(bundle))
+        world.serve(world.champion(), 200, topics=NEW_TOPIC)
+        [report] = world.watch()[0].reports
+    assert "vocabulary" not in {finding.signal for finding in report.findings}
+    assert report.verdict is Verdict.DRIFT
+    assert report.moved["words"] == []
+    assert {example["text"] for example in report.moved["examples"]} == {""}

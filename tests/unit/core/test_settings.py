@@ -1,0 +1,98 @@
+"""Defaults, then the file, then the environment; whatever is wrong is said in one line that names the field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from monitoring.core.errors import MisConfigured
+from monitoring.core.settings import CONFIG_FILE, load_settings
+
+
+def write(home: Path, text: str) -> None:
+    (home / CONFIG_FILE).write_text(text)
+
+
+def test_without_a_file_everything_lives_in_the_home_folder(home: Path) -> None:
+    settings = load_settings()
+    assert settings.home == home
+    assert settings.ledger_url == f"sqlite:///{home / 'ledger.db'}"
+    assert settings.log_url == f"{home / 'storage'}/predictions"
+    assert settings.spool_dir == home / "spool"
+    assert settings.cache_dir == home / "cache"
+
+
+def test_the_file_overrides_defaults_and_a_variable_the_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(home, "[monitor]\nwindow_size = 700\nleeway = 0.2\n[server]\nport = 0\n")
+    monkeypatch.setenv("LEEWAY_MONITOR__WINDOW_SIZE", "900")
+    monkeypatch.setenv("LEEWAY_ROLLOUT__STEPS", "[0.2, 0.4]")
+    settings = load_settings()
+    assert (settings.monitor.window_size, settings.monitor.leeway) == (900, 0.2)
+    assert settings.server.port == 0
+    assert settings.rollout.steps == (0.2, 0.4)
+
+
+def test_what_the_caller_passes_wins(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEEWAY_STORAGE_URL", "s3://theirs")
+    assert load_settings(storage_url="memory://mine").store_url == "memory://mine"
+
+
+def test_the_log_follows_the_storage_but_the_spool_stays_local(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEEWAY_STORAGE_URL", "s3://bucket/leeway/")
+    settings = load_settings()
+    assert settings.log_url == "s3://bucket/leeway/predictions"
+    assert settings.spool_dir == home / "spool"
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("[monitor]\nwindw_size = 700\n", "monitor.windw_size"),
+        ("[montor]\nwindow_size = 700\n", "montor"),
+        ("[monitor]\nwindow_size = 3\n", "monitor.window_size"),
+        ("[monitor]\nwindow_size = 'many'\n", "monitor.window_size"),
+        ("[monitor]\nleeway = nan\n", "monitor.leeway"),
+        ("monitor = 3\n", "monitor"),
+        ("[server]\nport = 65536\n", "server.port"),
+        ("[log]\ntext = 'sometimes'\n", "log.text"),
+        ("[retrain]\nrecipe = 'magic'\n", "retrain.recipe"),
+        ("[rollout]\nsteps = []\n", "rollout.steps"),
+        ("[rollout]\nsteps = [0.5, 0.1]\n", "rollout.steps"),
+        ("[rollout]\nsteps = [0.5, 1.0]\n", "rollout.steps"),
+    ],
+)
+def test_a_bad_key_or_value_is_named_with_its_file(home: Path, text: str, field: str) -> None:
+    write(home, text)
+    with pytest.raises(MisConfigured, match=rf"{CONFIG_FILE}.*\b{field}: ") as caught:
+        load_settings()
+    assert caught.value.field == field
+
+
+def test_all_faults_are_told_at_once(home: Path) -> None:
+    write(home, "[monitor]\nwindow_size = 3\n[server]\nport = -1\n")
+    with pytest.raises(MisConfigured, match=r"server\.port.*monitor\.window_size"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("LEEWAY_MONITOR__WINDWSIZE", "700", r"monitor\.windwsize"),
+        ("LEEWAY_SERVER__PORT", "http", r"server\.port"),
+        ("LEEWAY_SERVER__PORT", "", r"server\.port"),
+        ("LEEWAY_MONITOR", "fast", "monitor.*JSON"),
+        ("LEEWAY_ROLLOUT__STEPS", "a few", "rollout.*JSON"),
+    ],
+)
+def test_a_bad_variable_is_named(home: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(MisConfigured, match=told):
+        load_settings()
+
+
+@pytest.mark.parametrize("content", [b"[monitor\n", b"\xff\xfe[\0"], ids=["cut", "not UTF-8"])
+def test_a_file_that_is_not_toml_is_named(home: Path, content: bytes) -> None:
+    (home / CONFIG_FILE).write_bytes(content)
+    with pytest.raises(MisConfigured, match=rf"{CONFIG_FILE} is not valid TOML"):
+        load_settings()

@@ -1,0 +1,45 @@
+"""Every alert says what it means, how bad it is and what to do, and every runbook belongs to an alert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from grafana.build import dashboards
+
+ROOT = Path(__file__).parents[3]
+RUNBOOKS = ROOT / "docs" / "runbooks"
+GROUPS = yaml.safe_load((ROOT / "grafana/prometheus/rules/leeway.yml").read_text(encoding="utf-8"))["groups"]
+ALERTS = [rule for group in GROUPS for rule in group["rules"] if "alert" in rule]
+NAMES = {alert["alert"] for alert in ALERTS}
+TESTED = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "grafana/prometheus/tests").glob("*.yml"))
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=[f"{a['alert']}-{a['labels']['severity']}" for a in ALERTS])
+def test_alert_is_complete(alert: dict[str, Any]) -> None:
+    name, annotations = alert["alert"], alert["annotations"]
+    assert alert["labels"]["severity"] in {"critical", "warning", "{{ $labels.severity }}"}
+    assert annotations["summary"]
+    assert annotations["description"].endswith(".")
+    assert annotations["runbook_url"].endswith(f"/public/runbooks/{name}.md")
+    assert any(f'"uid": "{annotations["dashboard_url"].split("/d/")[1]}"' in text for text in dashboards().values())
+    assert f'ALERTS{{alertname="{name}", alertstate="firing"' in TESTED or f"alertname: {name}\n" in TESTED
+
+
+def test_each_alert_has_its_runbook_and_each_runbook_its_alert() -> None:
+    assert {path.stem for path in RUNBOOKS.glob("Leeway*.md")} == NAMES
+
+
+def test_the_table_of_runbooks_links_to_them_all() -> None:
+    table = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(NAMES) if f"]({name}.md)" not in table] == []
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_runbook_says_what_it_means_and_the_first_three_steps(name: str) -> None:
+    page = (RUNBOOKS / f"{name}.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {name}\n")
+    assert [f"\n{step}. " in page for step in (1, 2, 3)] == [True, True, True]

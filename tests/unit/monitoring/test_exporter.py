@@ -1,0 +1,137 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from monitoring.core.ledger import alerts, approvals, jobs, ticks, verdicts, versions
+from monitoring.core.ledger.database import Ledger
+from monitoring.core.types import ModelVersion, RetrainCause, Severity, Stage
+from monitoring.exporter import LedgerCollector, registry_of
+from tests.conftest import FrozenClock
+
+GAUGES: dict[str, Any] = {
+    "signals": {"confidence": {"statistic": 0.3, "threshold": 0.1, "effect": 0.25}},
+    "severity": 2,
+    "detector": {"log_statistic": 4.0, "log_threshold": 15.0},
+    "estimated": {"value": 0.8, "low": 0.7, "high": 0.9},
+    "realised": None,
+    "baseline_accuracy": 0.93,
+    "calibration": {"ece_debiased": 0.02, "smece": float("nan")},
+    "labelled": 12,
+    "seen": 1234,
+    "ticked_at": "2026-01-05T12:00:00+00:00",
+}
+OF_THE_CHAMPION = {"model": "support", "version": "support@1"}
+
+
+def scrape(ledger: Ledger, clock: FrozenClock) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = generate_latest(registry_of(LedgerCollector(ledger, clock, missed_firings=lambda: 3))).decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    opened = Ledger.open("sqlite://")
+    opened.upgrade()
+    return opened
+
+
+def test_the_champions_readings_become_metrics(ledger: Ledger, clock: FrozenClock) -> None:
+    champion = _version(ledger, clock, approve=True)
+    with ledger.begin() as connection:
+        verdicts.save_gauges(connection, model="support", version=champion.id, values=GAUGES, now=clock.now)
+        verdicts.save_cursor(connection, "ship", {"rows": 50, "at": clock.now.isoformat()})
+    clock.advance(timedelta(seconds=7))
+    seen = scrape(ledger, clock)
+
+    def value(name: str, **labels: str) -> float | None:
+        return seen.get((name, tuple(sorted(labels.items()))))
+
+    assert value("leeway_monitor_up") == 1
+    assert value("leeway_monitor_missed_firings_total") == 3
+    assert value("leeway_drift_effect", **OF_THE_CHAMPION, signal="confidence") == 0.25
+    assert value("leeway_drift_severity", **OF_THE_CHAMPION) == 2
+    assert value("leeway_detector_log_threshold", **OF_THE_CHAMPION) == 15
+    assert value("leeway_accuracy_estimated", **OF_THE_CHAMPION, bound="low") == 0.7
+    assert value("leeway_calibration_error", **OF_THE_CHAMPION, metric="ece_debiased") == 0.02
+    assert value("leeway_monitored_predictions_total", **OF_THE_CHAMPION) == 1234
+    assert value("leeway_model_stage", **OF_THE_CHAMPION, stage="production") == 1
+    assert value("leeway_prediction_log_lag_seconds") == 7
+    assert value("leeway_prediction_log_rows_total") == 50
+    names = {name for name, _ in seen}
+    assert "leeway_accuracy_realised" not in names  # not known, so not shown
+    assert value("leeway_calibration_error", **OF_THE_CHAMPION, metric="smece") is None
+
+
+def test_what_waits_and_what_is_under_way(ledger: Ledger, clock: FrozenClock) -> None:
+    _version(ledger, clock, approve=True)
+    _version(ledger, clock, approve=False)
+    with ledger.begin() as connection:
+        jobs.request(
+            connection, model="support", cause=RetrainCause.MANUAL, reason="", request={}, actor="ann", now=clock.now
+        )
+        alerts.fire(
+            connection,
+            model="support",
+            version="",
+            name="drift",
+            severity=Severity.CRITICAL,
+            summary="moved",
+            detail={},
+            now=clock.now,
+        )
+        ticks.insert(connection, "watch:support", clock.now)
+        tick = ticks.claim(connection, owner="me", lasts=timedelta(seconds=9), now=clock.now)
+        assert tick is not None
+        ticks.finish(connection, tick, now=clock.now)
+    clock.advance(timedelta(minutes=2))
+    seen = scrape(ledger, clock)
+    of_model = ("model", "support")
+    assert seen["leeway_jobs", (of_model, ("state", "queued"))] == 1
+    assert seen["leeway_alert_active", (of_model, ("name", "drift"), ("severity", "critical"))] == 1
+    assert seen["leeway_alarms_total", (of_model, ("name", "drift"))] == 1
+    assert seen["leeway_candidates_waiting", (of_model,)] == 1
+    assert seen["leeway_approval_wait_seconds", (of_model,)] == 120
+    assert seen["leeway_outbox_waiting", ()] == 1
+    last = seen["leeway_monitor_last_tick_timestamp_seconds", (of_model,)]
+    assert last == (clock.now - timedelta(minutes=2)).timestamp()
+
+
+def test_a_ledger_that_cannot_be_read_is_down_and_no_crash(clock: FrozenClock) -> None:
+    seen = scrape(Ledger.open("sqlite://"), clock)  # without tables
+    assert seen["leeway_monitor_up", ()] == 0
+
+
+def _version(ledger: Ledger, clock: FrozenClock, *, approve: bool) -> ModelVersion:
+    with ledger.begin() as connection:
+        version = versions.add(
+            connection,
+            model="support",
+            bundle_uri="",
+            bundle_hash="0",
+            labels=("a", "b"),
+            lineage={},
+            evidence={},
+            actor="test",
+            now=clock.now,
+        )
+        version = versions.move(
+            connection, version, Stage.AWAITING_APPROVAL, actor="test", reason="passed", now=clock.now
+        )
+        if not approve:
+            return version
+        return approvals.approve(
+            connection,
+            version,
+            person="ann",
+            reason="good",
+            bundle_hash=None,
+            valid_for=timedelta(days=1),
+            now=clock.now,
+        )

@@ -1,0 +1,138 @@
+"""What labels prove, and which labels may prove anything."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from monitoring.baseline import Baseline
+from monitoring.core.types import LabelSource, Outcome
+from monitoring.quality import (
+    LabelEvidence,
+    accuracy_is_back,
+    blind_outcomes,
+    calibration_is_back,
+    label_evidence,
+    realised_accuracy,
+    unknown_classes,
+)
+from tests.unit.monitoring.synthetic import NOW, baseline_of, outcome_of, outcomes_of, window_of
+
+
+@pytest.fixture(scope="module")
+def baseline() -> Baseline:
+    """Right nine times in ten, or a little more."""
+    return baseline_of(2000, np.random.default_rng(3))
+
+
+def read(outcomes: list[Outcome], baseline: Baseline, newest: int = 500) -> LabelEvidence:
+    return label_evidence(outcomes, baseline, tolerated_loss=0.03, newest=newest, loss_since=NOW, calibration_since=NOW)
+
+
+def test_no_labels_are_no_evidence(baseline: Baseline) -> None:
+    evidence = read([], baseline)
+    assert replace(evidence, log_e_miscalibrated=0.0) == LabelEvidence(0, None, None, {}, 0.0, 0.0, 0.0)
+    assert evidence.log_e_miscalibrated == pytest.approx(0.0)
+
+
+def test_labels_like_the_baseline_prove_nothing(baseline: Baseline, rng: np.random.Generator) -> None:
+    right = (rng.random(2000) < baseline.expected_accuracy).tolist()
+    evidence = read(outcomes_of(right, confidence=baseline.expected_accuracy), baseline)
+    assert max(evidence.log_e_loss, evidence.log_e_miscalibrated) < math.log(100)
+    assert abs(evidence.gap) < 0.05
+
+
+def test_a_loss_is_proven_by_some_dozens_of_labels(baseline: Baseline, rng: np.random.Generator) -> None:
+    evidence = read(outcomes_of((rng.random(150) < 0.6).tolist()), baseline)
+    assert evidence.log_e_loss > math.log(1000)
+    assert evidence.log_e_miscalibrated > math.log(1000)
+    assert evidence.gap > 0.2
+    assert evidence.accuracy is not None
+    assert evidence.accuracy.high < 0.8
+
+
+def test_predictions_of_one_unit_count_as_one(baseline: Baseline) -> None:
+    failures = outcomes_of([False] * 200)
+    one_customer = [replace(outcome, unit="ann") for outcome in failures]
+    assert read(failures, baseline).log_e_loss > math.log(1000)
+    assert read(one_customer, baseline).log_e_loss < math.log(20)
+
+
+def test_complaints_never_judge(baseline: Baseline) -> None:
+    evidence = read(outcomes_of([False] * 200, source=LabelSource.COMPLAINT), baseline)
+    assert (evidence.labelled, evidence.accuracy, evidence.log_e_loss) == (200, None, 0.0)
+
+
+def test_the_proofs_start_anew_after_an_episode(baseline: Baseline) -> None:
+    old = outcomes_of([False] * 200, predicted_at=NOW - timedelta(days=1))
+    evidence = read(old, baseline)
+    assert (evidence.log_e_loss, evidence.log_e_miscalibrated) == pytest.approx((0.0, 0.0))
+    assert evidence.accuracy is not None
+
+
+def test_the_newest_labels_are_the_reading(baseline: Baseline) -> None:
+    old = outcomes_of([True] * 300)
+    new = [outcome_of(f"new {n}", "billing", "delivery", predicted_at=NOW + timedelta(minutes=n)) for n in range(100)]
+    evidence = read([*new, *old], baseline, newest=50)
+    assert evidence.accuracy is not None
+    assert evidence.accuracy.value == 0.0
+    assert evidence.since is not None
+    assert evidence.since - NOW <= timedelta(minutes=1)
+    assert evidence.labelled == 400
+
+
+def test_a_sample_is_weighted_by_its_probability() -> None:
+    """Every eleventh label is of a kind that is asked for a tenth as often, and wrong."""
+    common = [outcome_of(f"{n:03}", "billing", "billing") for n in range(550) if n % 11]
+    rare = [
+        outcome_of(f"{n:03}", "billing", "delivery", source=LabelSource.RANDOM_SAMPLE, sampling_probability=0.1)
+        for n in range(0, 550, 11)
+    ]
+    accuracy = realised_accuracy([*common, *rare])
+    assert accuracy is not None
+    assert accuracy.value == pytest.approx(0.5)
+    assert accuracy.low < 0.5 < accuracy.high
+    assert realised_accuracy([]) is None
+
+
+def test_a_prediction_with_two_labels_counts_once_by_its_ground_truth() -> None:
+    sampled = outcome_of("p", "billing", "delivery", source=LabelSource.RANDOM_SAMPLE, sampling_probability=0.5)
+    truth = outcome_of("p", "billing", "billing")
+    reviewed = outcome_of("p", "billing", "delivery", source=LabelSource.REVIEW)
+    for order in ([sampled, truth, reviewed], [truth, reviewed, sampled]):
+        assert blind_outcomes(order) == [truth]
+
+
+def test_unknown_classes_are_counted_by_prediction() -> None:
+    outcomes = [
+        outcome_of("1", "billing", "zoo"),
+        outcome_of("1", "billing", "zoo", source=LabelSource.COMPLAINT),
+        outcome_of("2", "billing", "zoo", source=LabelSource.COMPLAINT),
+        outcome_of("3", "billing", "circus"),
+        outcome_of("4", "billing", "delivery"),
+    ]
+    assert unknown_classes(outcomes, ("billing", "delivery")) == {"zoo": 2, "circus": 1}
+
+
+def test_recovery_needs_proof(baseline: Baseline) -> None:
+    assert not accuracy_is_back(outcomes_of([True] * 20), 0.9)
+    assert accuracy_is_back(outcomes_of([True] * 200), 0.9)
+    worth = round(1000 * float(baseline.accuracy_at(np.array([0.8]))[0])) / 1000
+    as_before = [n < round(200 * worth) for n in range(200)]
+    assert calibration_is_back(outcomes_of(as_before, confidence=0.8), baseline, 0.05)
+    assert not calibration_is_back(outcomes_of(as_before[::2][:99], confidence=0.8), baseline, 0.05)
+    assert not calibration_is_back(outcomes_of([n % 2 == 0 for n in range(200)], confidence=0.8), baseline, 0.05)
+
+
+def test_what_counts_is_a_change_of_what_a_confidence_is_worth(baseline: Baseline, rng: np.random.Generator) -> None:
+    """The model has always been underconfident: that is no alarm, whatever the number of labels."""
+    _, outcomes = window_of(5000, rng)
+    mean_confidence = np.mean([outcome.confidence for outcome in outcomes])
+    accuracy = np.mean([outcome.correct for outcome in outcomes])
+    assert accuracy - mean_confidence > 0.03
+    assert read(outcomes, baseline).log_e_miscalibrated < math.log(100)
+    assert abs(read(outcomes, baseline).gap) < 0.02
