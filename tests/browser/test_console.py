@@ -75,6 +75,8 @@ def log_in(page: Page, url: str, key: str) -> None:
     page.goto(url)
     page.get_by_label("API key").fill(key)
     page.get_by_role("button", name="Log in").click()
+    # A click does not wait for the page that it leads to: what a test does next would be lost on the one before.
+    expect(page.get_by_role("button", name="Log out")).to_be_visible(timeout=20_000)
 
 
 def test_an_approver_finds_reads_and_approves_a_candidate(
