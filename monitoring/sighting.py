@@ -31,8 +31,10 @@ from monitoring.intake import (
     read_stream,
     signals_of,
 )
+from monitoring.profiles import profile_of, profile_spec
 from monitoring.progress import Progress
 from monitoring.quality import blind_outcomes
+from monitoring.stats.profile import WindowProfile
 from monitoring.stats.sequential import DetectorAlarm, EDetector
 
 MAX_REFIT_LABELS = 1_000
@@ -50,12 +52,16 @@ class Champion:
 
 @dataclass(frozen=True)
 class Sighting:
-    """What one tick's new rows showed; `alarm`: the detector's first, `reports`: of the windows that they completed."""
+    """What one tick's new rows showed.
+
+    `alarm`: the detector's first; `reports` and `profiles`: of the windows that they completed, one of each.
+    """
 
     champion: Champion
     alarm: SequentialAlarm | None
     reports: tuple[DriftReport, ...]
     progress: Progress
+    profiles: tuple[WindowProfile, ...] = ()
 
 
 def look(
@@ -75,6 +81,7 @@ def look(
     positions = [progress.last_alarm, *(position for position, _ in alarms)]
     progress = dataclasses.replace(progress, pending=progress.pending + len(stream), last_alarm=positions[-1])
     reports: tuple[DriftReport, ...] = ()
+    profiles: tuple[WindowProfile, ...] = ()
     if progress.pending >= settings.monitor.window_size:
         with ledger.read() as connection:
             known = labels.find_outcomes(
@@ -85,8 +92,8 @@ def look(
                 newest=max(MAX_REFIT_LABELS, settings.monitor.window_size),
             )
         outcomes = blind_outcomes([*known, *new_outcomes])
-        reports, progress = _judge_windows(champion, progress, positions, outcomes, log, settings)
-    return Sighting(champion, alarm, reports, progress)
+        reports, profiles, progress = _judge_windows(champion, progress, positions, outcomes, log, settings)
+    return Sighting(champion, alarm, reports, progress, profiles)
 
 
 def random_for(seed: int, version: str, commit: int) -> np.random.Generator:
@@ -144,17 +151,19 @@ def _judge_windows(
     outcomes: Sequence[Outcome],
     log: PredictionLog,
     settings: Settings,
-) -> tuple[tuple[DriftReport, ...], Progress]:
+) -> tuple[tuple[DriftReport, ...], tuple[WindowProfile, ...], Progress]:
     """Judge every full window; the progress then stands at the start of the unfinished one."""
     size = settings.monitor.window_size
     rows = read_stream(log, champion.reign, progress.window, until_commit=progress.commit, columns=WINDOW_COLUMNS)
     labelled = _labelled_rows(champion, outcomes, log)
-    reports = []
+    spec = profile_spec(champion.baseline)
+    reports, profiles = [], []
     for start in range(0, len(rows) - size + 1, size):
         window = rows.slice(start, size)
+        traffic = as_traffic(window, texts_kept=settings.log.text == "store")
         report = judge_window(
             champion.baseline,
-            as_traffic(window, texts_kept=settings.log.text == "store"),
+            traffic,
             model=champion.version.model,
             version=champion.version.id,
             settings=settings.monitor,
@@ -163,8 +172,10 @@ def _judge_windows(
             labelled=labelled,
         )
         reports.append(report)
+        profiles.append(profile_of(champion.baseline, spec, traffic))
         progress = progress.past(window, report.verdict, alarms)
-    return tuple(reports), dataclasses.replace(progress, pending=len(rows) - size * len(reports))
+    progress = dataclasses.replace(progress, pending=len(rows) - size * len(reports))
+    return tuple(reports), tuple(profiles), progress
 
 
 def _labelled_rows(champion: Champion, outcomes: Sequence[Outcome], log: PredictionLog) -> LabelledRows | None:
