@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from monitoring.core.cli import open_ledger, open_registry, print_json
-from monitoring.core.errors import InvalidInput, LeewayError, NotReady
+from monitoring.core.errors import NotReady
 from monitoring.core.settings import Settings, load_settings
 from monitoring.core.types import utc_now
 
 if TYPE_CHECKING:
     from monitoring.baseline import Baseline
-    from monitoring.core.ledger.database import Ledger
-    from monitoring.core.types import ModelVersion
-    from monitoring.report import Found
+    from monitoring.dossier import Found
 
 A_DAY, A_MINUTE = "%Y-%m-%d", "%Y-%m-%dT%H:%M"
 Moment = click.DateTime([A_DAY, A_MINUTE])
@@ -37,22 +35,23 @@ def report(
 
     The span's windows are judged as one from what they left in the ledger, without reading a prediction again.
     """
-    from monitoring import report as reporting
+    from monitoring import dossier
+    from monitoring.report import render_report
 
-    begin, end = span_of(since, until)
+    begin, end = dossier.span_of(since, until)
     settings = load_settings()
     ledger = open_ledger(settings)
     now = utc_now()
     with ledger.read() as connection:
-        version = reporting.version_named(connection, model)
-        found = reporting.find(connection, version, since=begin, until=end, now=now)
-    baseline, problem = _baseline(settings, ledger, version)
+        version = dossier.version_named(connection, model)
+        found = dossier.find(connection, version, since=begin, until=end, now=now)
+    baseline, problem = dossier.read_baseline(open_registry(settings, ledger), version)
     ledger.close()
     rival = _second_opinion(settings, found, baseline, out) if evidently else None
-    page = reporting.render_report(found, baseline, settings.monitor, made_at=now, rival=rival)
+    page = render_report(found, baseline, settings.monitor, made_at=now, problem=problem, rival=rival)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page)
-    span = None if baseline is None else reporting.judge_span(found, baseline, settings.monitor)
+    span = None if baseline is None else dossier.judge_span(found, baseline, settings.monitor)
     latest = found.reports[-1] if found.reports else None
     if as_json:
         print_json(
@@ -73,28 +72,6 @@ def report(
         ours = "none" if latest is None else latest.verdict
         theirs = "dataset drift" if rival["dataset_drift"] else "no dataset drift"
         click.echo(f"{out.with_name(rival['file'])}: Evidently finds {theirs}; our verdict: {ours}")
-
-
-def span_of(since: datetime | None, until: datetime | None) -> tuple[datetime | None, datetime | None]:
-    """The span in UTC; a last day without a time is part of it. Raises InvalidInput where it is empty."""
-    begin = None if since is None else since.replace(tzinfo=UTC)
-    end = None if until is None else until.replace(tzinfo=UTC)
-    if end is not None and (end.hour, end.minute) == (0, 0):
-        end += timedelta(days=1)
-    if begin is not None and end is not None and begin >= end:
-        raise InvalidInput(f"the span from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} is empty", field="since")
-    return begin, end
-
-
-def _baseline(settings: Settings, ledger: Ledger, version: ModelVersion) -> tuple[Baseline | None, str | None]:
-    """The version's baseline; None, with the reason, where its bundle is gone: most of the page does without."""
-    from monitoring.baseline import Baseline
-    from monitoring.core import bundle as bundles
-
-    try:
-        return Baseline.load(open_registry(settings, ledger).fetch(version).path(bundles.BASELINE)), None
-    except LeewayError as error:
-        return None, error.message
 
 
 def _second_opinion(settings: Settings, found: Found, baseline: Baseline | None, out: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from monitoring.stats.profile import ProfileSpec, WindowProfile, merge_states
 from monitoring.stats.two_sample import class_shift_test, holm, ks_test_binned, mmd_moments_test
 
 VOCABULARY = "vocabulary"
+EVEN_STEPS = 32
 
 
 def profile_spec(baseline: Baseline) -> ProfileSpec:
@@ -33,10 +34,7 @@ def profile_spec(baseline: Baseline) -> ProfileSpec:
     basis = hashlib.blake2b("\0".join(baseline.classes).encode(), digest_size=16)
     basis.update(baseline.features.weights.astype("<f8").tobytes())
     return ProfileSpec(
-        {
-            name: baseline.edges[name] if name in baseline.edges else bin_edges(values)
-            for name, values in sorted(baseline.signals.items())
-        },
+        {name: _edges(values, baseline.edges.get(name)) for name, values in sorted(baseline.signals.items())},
         classes=len(baseline.classes) + 1,
         features=len(baseline.moments.mean),
         basis=basis.hexdigest(),
@@ -95,6 +93,17 @@ def unpack(spec: ProfileSpec, states: Iterable[bytes]) -> WindowProfile:
 def merge_packed(states: Sequence[bytes]) -> bytes:
     """Kept profiles of one baseline as one. Raises ValueError where they are of several."""
     return _packed(merge_states([_loaded(state) for state in states]))
+
+
+def _edges(values: Floats, frozen: Floats | None) -> Floats:
+    """The detector's frozen edges, or quantiles and even steps over [0, 1], in which the other signals lie.
+
+    Two more keep apart what is beyond all that the baseline has, even where it has one value only.
+    """
+    inside = np.concatenate([bin_edges(values), np.linspace(0.0, 1.0, EVEN_STEPS + 1)]) if frozen is None else frozen
+    known = values[np.isfinite(values)]
+    ends = [known.min(), np.nextafter(known.max(), np.inf)] if len(known) else []
+    return np.unique(np.concatenate([inside, ends]))
 
 
 def _column(baseline: Baseline, window: Traffic, name: str) -> Floats:

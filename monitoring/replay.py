@@ -146,8 +146,8 @@ class Replay:
         sighting = self._sight(traffic, report, times)
         with self._ledger.begin() as connection:
             changes, decision = conclude(connection, sighting, self._settings, now=end)
-            asked = decision.action is Action.RETRAIN
-            job = jobs.claim(connection, owner=ACTOR, lasts=LEASE, now=end) if asked else None
+            wanted = decision.action is Action.RETRAIN
+            job = jobs.claim(connection, owner=ACTOR, lasts=LEASE, now=end) if wanted else None
         fired = tuple(firing.name for firing in changes.fire)
         self._progress = dataclasses.replace(self._progress, quiet=0) if DRIFT in fired else self._progress
         return Sight(report, fired, decision, job), predictions

@@ -5,168 +5,28 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection
 
 from monitoring.advice import Advice, Situation, advise
 from monitoring.baseline import Baseline, calibration_of
 from monitoring.charts.shapes import distribution_chart, effect_bar, reliability_chart, shares_chart
 from monitoring.charts.svg import BLUE, GREEN, GREY, ORANGE, RED, finite
 from monitoring.charts.time import Line, Stretch, heat_chart, line_chart, timeline
-from monitoring.core.errors import NotReady
-from monitoring.core.ledger import alerts, jobs, labels, profiles, verdicts, versions
-from monitoring.core.ledger.profiles import KeptProfile
-from monitoring.core.lifecycle import OPEN_JOBS
 from monitoring.core.settings import MonitorSettings
-from monitoring.core.types import (
-    Alert,
-    DriftReport,
-    Interval,
-    ModelVersion,
-    Outcome,
-    Severity,
-    SignalFinding,
-    Stage,
-    Variant,
-    Verdict,
-)
-from monitoring.detect import alarm_budget
+from monitoring.core.types import Alert, DriftReport, Interval, Outcome, Severity, Verdict
+from monitoring.dossier import Found, Span, judge_span
 from monitoring.pages import effects_by_signal, render
-from monitoring.profiles import profile_spec, span_findings, unpack, usual_counts
+from monitoring.profiles import usual_counts
 from monitoring.quality import blind_outcomes
 from monitoring.stats.calibration import reliability_bins
-from monitoring.stats.profile import WindowProfile
 
-MAX_WINDOWS = 120
-MAX_ALERTS = 40
 MAX_CLASSES = 12
 MAX_WORDS = 12
 MAX_EXAMPLES = 8
-USUAL_SPAN = timedelta(days=7)
 KNOWN_PARTS = frozenset({"classes", "words", "length", "examples"})
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the ledger knows of one version in a span of time: newest MAX_WINDOWS reports, oldest first, and the rest.
-
-    `asked`: whether somebody named the span; `elsewhere`: predictions by name of the model's other versions in it.
-    """
-
-    version: ModelVersion
-    since: datetime
-    until: datetime
-    asked: bool
-    reports: Sequence[DriftReport]
-    kept: Sequence[KeptProfile]
-    elsewhere: Mapping[str, int]
-    alerts: Sequence[Alert]
-    outcomes: Sequence[Outcome]
-    waiting: Sequence[ModelVersion]
-    retraining: bool
-    gauges: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Span:
-    """The windows of a span as one: what was merged, how it differs from the baseline, and what could not be merged."""
-
-    start: datetime
-    end: datetime
-    windows: int
-    foreign: int
-    profile: WindowProfile
-    findings: Sequence[SignalFinding]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values; times in ISO 8601, nothing for what is not a number."""
-        return {
-            "since": self.start.isoformat(),
-            "until": self.end.isoformat(),
-            "windows": self.windows,
-            "predictions": self.profile.n,
-            "of_other_baselines": self.foreign,
-            "findings": [
-                {name: None if value != value else value for name, value in vars(finding).items()}
-                for finding in self.findings
-            ],
-        }
-
-
-def version_named(connection: Connection, name: str) -> ModelVersion:
-    """The version `support@2`, or the champion of the model `support`. Raises NotFound or NotReady."""
-    if "@" in name:
-        return versions.get(connection, name)
-    production = versions.model_state(connection, name).production
-    if production is None:
-        raise NotReady(f"{name} has no production version to report on; `leeway candidates` lists what waits")
-    return versions.get(connection, production)
-
-
-def find(
-    connection: Connection, version: ModelVersion, *, since: datetime | None, until: datetime | None, now: datetime
-) -> Found:
-    """Gather what is known of `version` between the two; by default its newest windows, and a week of its traffic."""
-    asked = since is not None or until is not None
-    end = now if until is None else until
-    reports = [report for _, report in verdicts.reports(connection, version.model, version=version.id, limit=5_000)]
-    reports = [
-        report
-        for report in reversed(reports)
-        if report.window_start < end and (since is None or report.window_end > since)
-    ][-MAX_WINDOWS:]
-    newest = reports[-1].window_end if reports else end
-    begin = since if since is not None else (reports[0].window_start if asked and reports else newest - USUAL_SPAN)
-    others = profiles.versions_within(connection, version.model, begin, end)
-    gauges = {kept: values for _, kept, values, _ in verdicts.load_gauges(connection)}
-    return Found(
-        version=version,
-        since=begin,
-        until=end,
-        asked=asked,
-        reports=reports,
-        kept=profiles.find(connection, version.id, since=begin, until=end),
-        elsewhere={versions.get(connection, name).name: n for name, n in others.items() if name != version.id},
-        alerts=[
-            alert
-            for alert in alerts.find(connection, model=version.model, limit=MAX_ALERTS)
-            if alert.started_at < end and (since is None or alert.resolved_at is None or alert.resolved_at > since)
-        ],
-        outcomes=[
-            outcome
-            for outcome in labels.find_outcomes(
-                connection, version=version.id, since=since, variants=[Variant.PRODUCTION]
-            )
-            if outcome.predicted_at < end
-        ],
-        waiting=versions.find(connection, model=version.model, stages=[Stage.AWAITING_APPROVAL]),
-        retraining=any(job.state in OPEN_JOBS for job in jobs.find(connection, model=version.model)),
-        gauges=gauges.get(version.id, {}),
-    )
-
-
-def judge_span(found: Found, baseline: Baseline, settings: MonitorSettings) -> Span | None:
-    """The kept windows of the span as one, at the level of one window; None where there is none of this baseline.
-
-    Windows that were counted against another baseline do not merge with these: they are numbered, and left out.
-    """
-    spec = profile_spec(baseline)
-    own = [kept for kept in found.kept if kept.baseline == spec.digest]
-    if not own:
-        return None
-    merged = unpack(spec, [kept.state for kept in own])
-    return Span(
-        start=min(kept.window_start for kept in own),
-        end=max(kept.window_end for kept in own),
-        windows=sum(kept.windows for kept in own),
-        foreign=sum(kept.windows for kept in found.kept) - sum(kept.windows for kept in own),
-        profile=merged,
-        findings=span_findings(baseline, merged, leeway=settings.leeway, alpha=alarm_budget(settings).window_alpha),
-    )
 
 
 def render_report(
@@ -175,9 +35,10 @@ def render_report(
     settings: MonitorSettings,
     *,
     made_at: datetime,
+    problem: str | None = None,
     rival: Mapping[str, Any] | None = None,
 ) -> str:
-    """The page on what was `found`; distributions are drawn where the `baseline` can be read.
+    """The page on what was `found`; distributions are drawn where the `baseline` can be read, else its `problem` told.
 
     `rival`: another tool's verdict (`evidently_export`), shown beside ours.
     """
@@ -214,6 +75,7 @@ def render_report(
         reliability_chart=_reliability(blind) if blind else None,
         calibration=_calibration(blind) if blind else {},
         moved=moved,
+        problem=problem,
         rival=rival,
         made_at=made_at,
     )

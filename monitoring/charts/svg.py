@@ -50,7 +50,7 @@ def curve(points: Sequence[Point | None], colour: str, *, dashed: bool = False) 
         kept = [point for point in run if point is not None]
         if known and len(kept) == 1:
             dots.append(dot(kept[0], colour))
-        if known:
+        elif known:
             path.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in kept))
     kind = f"curve {colour}{' dashed' if dashed else ''}"
     line = Markup('<path class="{}" d="{}"/>').format(kind, "".join(path)) if path else Markup("")
