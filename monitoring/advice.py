@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from monitoring.core.types import DriftReport, Interval, Verdict
-from monitoring.episodes import CALIBRATION, QUALITY
+from monitoring.episodes import CALIBRATION, DRIFT, QUALITY
 
 TITLES = {
     Verdict.STABLE: "{name} is on course",
@@ -100,11 +100,19 @@ def _steps(situation: Situation, latest: DriftReport) -> Iterator[str]:
         yield "Look below at which classes, words and signals moved: a bug upstream looks like drift, too."
     if CALIBRATION in situation.open_alerts:
         yield "Confidences no longer mean what they did: recalibrate before retraining, it is far cheaper."
+    yield from _without_haste(situation, latest)
+
+
+def _without_haste(situation: Situation, latest: DriftReport) -> Iterator[str]:
     if latest.verdict is Verdict.INCONCLUSIVE:
         yield "Wait for more traffic, or give the baseline more held-out rows by training on more data."
-    elif not latest.estimate_trustworthy and latest.verdict is not Verdict.DRIFT:
+    elif latest.verdict is Verdict.DRIFT:
+        return
+    elif not latest.estimate_trustworthy:
         yield "Label a random sample of the traffic: without it, accuracy cannot be told."
-    elif latest.verdict in (Verdict.STABLE, Verdict.NOTICE) and not situation.open_alerts:
+    elif DRIFT in situation.open_alerts:
+        yield "The alert of drift is still open: it ends by itself once some windows in a row are quiet."
+    elif not situation.open_alerts:
         yield "Nothing has to be done. A trickle of random labels keeps the estimate honest."
 
 

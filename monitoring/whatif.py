@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -15,6 +17,7 @@ from monitoring.history import Dated
 from monitoring.replay import Score
 from monitoring.watched import WindowResult, iso, watch
 
+ALGEBRA_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 BUDGETS = (0.25, 1.0, 4.0)
 TOLERANCES = (0.5, 1.0, 2.0)
 
@@ -67,12 +70,30 @@ def what_if(dated: Dated, settings: Settings, static: Bundle, score: Score, *, w
         judged = [case.judge(other) for other in grid]
     else:
         # spawned, not forked: this process has threads, of the runtime and of the progress bar
-        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_take, initargs=(case,)) as pool:
+        with (
+            _one_thread_each(),
+            ProcessPoolExecutor(workers, get_context("spawn"), initializer=_take, initargs=(case,)) as pool,
+        ):
             judged = list(pool.map(_judge, grid))
     return tuple(
         _outlook(windows, other.monitor, chosen=other.monitor == settings.monitor)
         for windows, other in zip(judged, grid, strict=True)
     )
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started meanwhile do their algebra on one thread: side by side, more only get in each other's way."""
+    before = {name: os.environ.get(name) for name in ALGEBRA_THREADS}
+    os.environ.update(dict.fromkeys(ALGEBRA_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _take(case: _Case) -> None:

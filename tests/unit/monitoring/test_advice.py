@@ -51,6 +51,10 @@ def test_all_is_well() -> None:
     assert "Nothing has to be done" in words
 
 
+def test_an_alert_that_outlasts_its_cause_is_explained() -> None:
+    assert "ends by itself" in said(open_alerts=("drift",))
+
+
 def test_drift_without_labels_asks_for_labels_first() -> None:
     words = said(latest=replace(REPORT, verdict=Verdict.DRIFT), open_alerts=("drift",))
     assert "drift | support@3 has drifted" in words
