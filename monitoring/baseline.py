@@ -16,11 +16,12 @@ from scipy.special import expit, logit
 from monitoring.core.errors import BrokenBundle, InvalidInput
 from monitoring.core.signals import SIGNALS, Floats, Predictions
 from monitoring.core.types import Interval
-from monitoring.signals import DETECTOR_SCORES, count_words, novelty
+from monitoring.signals import DETECTOR_SCORES, STRANGE, count_words, novelty
 from monitoring.stats.calibration import debiased_ece, smooth_ece, top_label_brier, wilson_interval
 from monitoring.stats.estimation import AccuracyEstimator
 from monitoring.stats.logistic import logistic_posterior
 from monitoring.stats.sequential import bin_edges
+from monitoring.stats.strangeness import Strangeness
 from monitoring.stats.two_sample import FeatureMoments, RandomFeatures, median_bandwidth
 
 FORMAT = 1
@@ -36,8 +37,8 @@ class Baseline:
 
     `signals`: each of SIGNALS, and `vocabulary`, the share of unknown words in a text; (n,) each. `class_counts` (k,):
     predicted classes of the n rows. `surprise` (k,): -ln of a predicted class's frequency among the validation rows.
-    `edges`: bins of each of DETECTOR_SCORES, frozen on the validation rows, so that the n rows and the traffic stay
-    exchangeable. `features` turn projected embeddings into FEATURES numbers, of which the rows have these `moments`.
+    `edges`: bins of each of DETECTOR_SCORES, frozen on the validation rows like `strangeness`, so that the n rows and
+    the traffic stay exchangeable. `features` turn projected embeddings into FEATURES numbers, of which the rows have these `moments`.
     `words`: how often the training texts use their commonest 20,000 words, of `total_words` in all. `accuracy` and
     `calibration` are those of the `labelled` rows, nan without; `meaning` (2,) what a confidence was worth among them:
     intercept and slope of the log-odds of being right on those of the confidence.
@@ -52,6 +53,7 @@ class Baseline:
     signals: Mapping[str, Floats]
     class_counts: NDArray[np.int64]
     surprise: Floats
+    strangeness: Strangeness
     edges: Mapping[str, Floats]
     features: RandomFeatures
     moments: FeatureMoments
@@ -71,7 +73,7 @@ class Baseline:
     def scores(self) -> dict[str, Floats]:
         """The rows' own DETECTOR_SCORES, (n,) each: what the detector ranks traffic against."""
         surprise = np.repeat(self.surprise, self.class_counts)  # the order of rows does not matter to ranks
-        return {name: surprise if name == "surprise" else self.signals[name] for name in DETECTOR_SCORES}
+        return _detector_scores(self.strangeness, surprise, self.signals)
 
     def save(self, path: Path) -> None:
         """Write as npz: numbers as arrays, words as JSON."""
@@ -115,8 +117,9 @@ def build_baseline(
     signals = {name: predictions.signal(name)[kept] for name in SIGNALS}
     signals["vocabulary"] = novelty((texts[row] for row in kept), words)
     surprise = _surprise(edges_from.predicted, len(classes))
-    validation = {name: edges_from.signal(name) for name in DETECTOR_SCORES if name != "surprise"}
-    validation["surprise"] = surprise[edges_from.predicted]
+    apart = {name: edges_from.signal(name) for name in SIGNALS}
+    strangeness = Strangeness.of(apart, STRANGE)
+    validation = _detector_scores(strangeness, surprise[edges_from.predicted], apart)
     is_labelled = np.array([labels[row] is not None for row in kept])
     answers = np.asarray(classes, dtype=np.str_)[predictions.predicted[kept]]
     correct = (answers == np.array([labels[row] or "" for row in kept], dtype=np.str_))[is_labelled]
@@ -133,7 +136,8 @@ def build_baseline(
         signals=signals,
         class_counts=np.bincount(predictions.predicted[kept], minlength=len(classes)),
         surprise=surprise,
-        edges={name: bin_edges(validation[name]) for name in DETECTOR_SCORES},
+        strangeness=strangeness,
+        edges={name: bin_edges(values) for name, values in validation.items()},
         features=features,
         moments=FeatureMoments.of(features.transform(projected)),
         estimator=AccuracyEstimator.fit(table[is_labelled], correct, reference=table),
@@ -149,7 +153,7 @@ def detector_scores(
     surprise_of = dict(zip(baseline.classes, baseline.surprise.tolist(), strict=True))
     most = float(baseline.surprise.max())
     surprise = np.array([surprise_of.get(name, most) for name in predicted.tolist()], dtype=np.float64)
-    return {name: surprise if name == "surprise" else signals[name] for name in DETECTOR_SCORES}
+    return _detector_scores(baseline.strangeness, surprise, signals)
 
 
 def estimator_table(signals: Mapping[str, Floats]) -> Floats:
@@ -164,6 +168,11 @@ def calibration_of(confidence: Floats, correct: NDArray[np.bool_]) -> dict[str, 
         "smece": smooth_ece(confidence, correct),
         "brier": top_label_brier(confidence, correct),
     }
+
+
+def _detector_scores(strangeness: Strangeness, surprise: Floats, signals: Mapping[str, Floats]) -> dict[str, Floats]:
+    combined = {"strangeness": strangeness(signals), "surprise": surprise}
+    return {name: combined[name] if name in combined else signals[name] for name in DETECTOR_SCORES}
 
 
 def _accuracy(correct: NDArray[np.bool_]) -> Interval:
@@ -208,6 +217,7 @@ def _to_arrays(baseline: Baseline) -> dict[str, NDArray[Any]]:
     groups: dict[str, Mapping[str, NDArray[Any]]] = {
         "signals": baseline.signals,
         "edges": baseline.edges,
+        "strangeness": baseline.strangeness.to_arrays(),
         "moments": {"mean": baseline.moments.mean, "covariance": baseline.moments.covariance},
         "estimator": baseline.estimator.to_arrays(),
     }
@@ -240,6 +250,7 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Baseline:
         signals=group("signals"),
         class_counts=arrays["class_counts"],
         surprise=arrays["surprise"],
+        strangeness=Strangeness.from_arrays(group("strangeness"), STRANGE),
         edges=group("edges"),
         features=RandomFeatures(arrays["weights"]),
         moments=FeatureMoments(n, **group("moments")),

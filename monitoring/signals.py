@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from monitoring.core.signals import SIGNALS, Floats, Predictions
 
-DETECTOR_SCORES = ("entropy", "margin", "similarity", "surprise", "length")
+DETECTOR_SCORES = ("strangeness", "entropy", "similarity", "rarity", "surprise", "length")
+STRANGE = {"entropy": +1, "similarity": -1, "rarity": +1}
+"""What strangeness adds up, and in which direction each is strange."""
 LONGEST_WORD = 24
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 

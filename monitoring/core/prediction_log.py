@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
         ("entropy", pa.float64()),
         ("margin", pa.float64()),
         ("similarity", pa.float64()),
+        ("rarity", pa.float64()),
         ("length", pa.float64()),
         ("projected", pa.list_(pa.float32())),
         ("top_k", pa.string()),

@@ -147,6 +147,7 @@ def _row(bundle: Bundle, predictions: Predictions, text: str, row: int) -> Predi
         entropy=float(predictions.entropy[row]),
         margin=float(predictions.margin[row]),
         similarity=float(predictions.similarity[row]),
+        rarity=float(predictions.rarity[row]),
         length=float(predictions.length[row]),
         projected=predictions.projected[row].astype(np.float64).round(4).tolist(),
         top_k="{}",

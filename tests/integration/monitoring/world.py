@@ -127,6 +127,7 @@ class World:
                     entropy=float(predictions.entropy[number]),
                     margin=float(predictions.margin[number]),
                     similarity=float(predictions.similarity[number]),
+                    rarity=float(predictions.rarity[number]),
                     length=float(predictions.length[number]),
                     projected=predictions.projected[number].tolist(),
                     top_k="{}",
