@@ -28,6 +28,7 @@ FORMAT = 1
 MAX_ROWS = 20_000
 MAX_WORDS = 20_000
 FEATURES = 128
+LEAST_TO_WHITEN = 2 * FEATURES
 ESTIMATOR_SIGNALS = ("confidence", "entropy", "margin", "similarity")
 
 
@@ -38,7 +39,8 @@ class Baseline:
     `signals`: each of SIGNALS, and `vocabulary`, the share of unknown words in a text; (n,) each. `class_counts` (k,):
     predicted classes of the n rows. `surprise` (k,): -ln of a predicted class's frequency among the validation rows.
     `edges`: bins of each of DETECTOR_SCORES, frozen on the validation rows like `strangeness`, so that the n rows and
-    the traffic stay exchangeable. `features` turn projected embeddings into FEATURES numbers, of which the rows have these `moments`.
+    the traffic stay exchangeable. `features` turn projected embeddings into FEATURES numbers, of which the rows have
+    these `moments`.
     `words`: how often the training texts use their commonest 20,000 words, of `total_words` in all. `accuracy` and
     `calibration` are those of the `labelled` rows, nan without; `meaning` (2,) what a confidence was worth among them:
     intercept and slope of the log-odds of being right on those of the confidence.
@@ -126,6 +128,8 @@ def build_baseline(
     table = estimator_table(signals)
     projected = predictions.projected[kept].astype(np.float32)
     features = RandomFeatures.make(projected.shape[1], FEATURES, median_bandwidth(projected, rng), rng)
+    if len(edges_from) >= LEAST_TO_WHITEN:
+        features = features.whitened(edges_from.projected.astype(np.float32))
     return Baseline(
         classes=tuple(classes),
         n=len(kept),
@@ -220,13 +224,13 @@ def _to_arrays(baseline: Baseline) -> dict[str, NDArray[Any]]:
         "strangeness": baseline.strangeness.to_arrays(),
         "moments": {"mean": baseline.moments.mean, "covariance": baseline.moments.covariance},
         "estimator": baseline.estimator.to_arrays(),
+        "features": baseline.features.to_arrays(),
     }
     arrays = {f"{group}/{name}": values for group, members in groups.items() for name, values in members.items()}
     return arrays | {
         "class_counts": baseline.class_counts,
         "surprise": baseline.surprise,
         "meaning": baseline.meaning,
-        "weights": baseline.features.weights,
         "text": np.frombuffer(json.dumps(text).encode(), dtype=np.uint8),
     }
 
@@ -252,7 +256,7 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Baseline:
         surprise=arrays["surprise"],
         strangeness=Strangeness.from_arrays(group("strangeness"), STRANGE),
         edges=group("edges"),
-        features=RandomFeatures(arrays["weights"]),
+        features=RandomFeatures.from_arrays(group("features")),
         moments=FeatureMoments(n, **group("moments")),
         estimator=AccuracyEstimator.from_arrays(group("estimator")),
         words=text["words"],

@@ -15,6 +15,7 @@ from monitoring.core.ledger import alerts, jobs, labels, rollouts, verdicts, ver
 from monitoring.core.lifecycle import OPEN_JOBS, UNDECIDED
 from monitoring.core.settings import Settings
 from monitoring.core.types import Alert, DriftReport, ModelVersion, Outcome, RetrainCause, Stage, Variant, Verdict
+from monitoring.detect import JUDGED_LABELS, alarm_budget
 from monitoring.episodes import (
     CALIBRATION,
     DRIFT,
@@ -38,7 +39,6 @@ from monitoring.quality import (
 from monitoring.sighting import Champion, Sighting
 
 ACTOR = "monitor"
-JUDGED_LABELS = 5_000
 SEVERITY = {Verdict.INCONCLUSIVE: -1, Verdict.STABLE: 0, Verdict.NOTICE: 1, Verdict.DRIFT: 2}
 
 
@@ -73,6 +73,7 @@ def conclude(
         n_seen=sighting.progress.seen,
         baseline_accuracy=baseline.expected_accuracy,
         tolerated_loss=settings.monitor.tolerated_loss,
+        label_alpha=alarm_budget(settings.monitor).label_alpha,
         alarm=sighting.alarm,
         reports=sighting.reports,
         quiet_windows=sighting.progress.quiet,

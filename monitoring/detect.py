@@ -1,7 +1,8 @@
 """One window of traffic against its baseline: is it different, by how much, and does that matter? Pure.
 
 Every signal is tested with a two-sample test at the level that the yearly alarm budget leaves a window (Holm's
-correction over signals). A significant change is then weighed: within the leeway, or harmless, it is a notice.
+correction over signals). The rows of one client count for as many as they are worth. A significant change is then
+weighed: harmless, or within the leeway and not shown to do harm, it is a notice.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from monitoring.baseline import Baseline, calibration_of, estimator_table
 from monitoring.core.settings import MonitorSettings
@@ -21,6 +23,8 @@ from monitoring.explain import explain
 from monitoring.harm import Estimate, Harm, HarmFinding, judge_harm
 from monitoring.quality import blind_outcomes, realised_accuracy
 from monitoring.signals import Traffic, novelty
+from monitoring.stats.binning import count_bins
+from monitoring.stats.clusters import design_effect
 from monitoring.stats.two_sample import (
     TestResult,
     class_shift_test,
@@ -28,18 +32,27 @@ from monitoring.stats.two_sample import (
     ks_test,
     mmd_moments_test,
     smallest_detectable_shift,
+    tail_shift_test,
 )
 
 LEAST_ROWS = 50
 LARGEST_WINDOW_ALPHA = 0.05
+LARGEST_LABEL_ALPHA = 0.01
+JUDGED_LABELS = 5_000
+LABEL_TESTS = 2  # of accuracy and of calibration
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the yearly false alarms come to: mean predictions between the detector's, and the level of one window."""
+    """What the yearly false alarms come to.
+
+    `sequential_threshold`: mean predictions between two of the detector; `window_alpha`: chance of one in a window;
+    `label_alpha`: chance of one in each test on JUDGED_LABELS labels.
+    """
 
     sequential_threshold: float
     window_alpha: float
+    label_alpha: float
 
 
 @dataclass(frozen=True)
@@ -52,18 +65,23 @@ class LabelledRows:
 
 
 def alarm_budget(settings: MonitorSettings) -> Budget:
-    """Split the yearly budget between the per-prediction detector and the windows of an expected year.
+    """Split the yearly budget between the per-prediction detector, the windows and the labels of an expected year.
+
+    The labels' tests are counted as if every prediction were labelled, so that the budget holds for fewer as well.
 
     >>> budget = alarm_budget(MonitorSettings(false_alarms_per_year=1, predictions_per_day=10_000, window_size=500))
-    >>> budget.sequential_threshold, round(1 / budget.window_alpha)
-    (7300000.0, 14600)
+    >>> budget.sequential_threshold, round(1 / budget.window_alpha), round(1 / budget.label_alpha)
+    (9125000.0, 18250, 7300)
     """
     yearly = 365 * settings.predictions_per_day
     alarms = settings.false_alarms_per_year
-    of_windows = alarms * (1 - settings.sequential_share)
+    of_windows = alarms * (1 - settings.sequential_share - settings.label_share)
     return Budget(
         sequential_threshold=max(yearly / (alarms * settings.sequential_share), 2.0),
         window_alpha=min(of_windows * settings.window_size / yearly, LARGEST_WINDOW_ALPHA),
+        label_alpha=min(
+            alarms * settings.label_share / LABEL_TESTS / max(yearly / JUDGED_LABELS, 1.0), LARGEST_LABEL_ALPHA
+        ),
     )
 
 
@@ -122,13 +140,16 @@ def judge_window(
 
 def signal_findings(baseline: Baseline, window: Traffic, *, leeway: float, alpha: float) -> tuple[SignalFinding, ...]:
     """Every signal's two-sample test; with Holm's correction, the chance of any false finding is at most `alpha`."""
-    results = {"labels": _class_test(baseline, window)}
-    results |= {name: ks_test(baseline.signals[name], window.signals[name]) for name in SIGNALS}
+    strangeness = baseline.strangeness(window.signals)
+    worth = _worth(window, strangeness)
+    results = {"labels": _class_test(baseline, window, worth)}
+    results |= {name: ks_test(baseline.signals[name], window.signals[name], worth) for name in SIGNALS}
+    results["strangeness"] = _tail_test(baseline, strangeness, worth)
     embedded = baseline.features.transform(window.projected)
-    results["embedding"] = mmd_moments_test(baseline.moments, embedded.sum(axis=0), len(window))
+    results["embedding"] = mmd_moments_test(baseline.moments, embedded.sum(axis=0), len(window), worth)
     texts = [text for text in window.texts if text is not None]
     if len(texts) == len(window):
-        results["vocabulary"] = ks_test(baseline.signals["vocabulary"], novelty(texts, baseline.words))
+        results["vocabulary"] = ks_test(baseline.signals["vocabulary"], novelty(texts, baseline.words), worth)
     significant = holm({name: result.p_value for name, result in results.items()}, alpha)
     return tuple(
         SignalFinding(name, result.statistic, result.p_value, result.effect, leeway, name in significant)
@@ -154,16 +175,31 @@ def _verdict(
         least = smallest_detectable_shift(baseline.n, len(window), alpha / len(findings))
         return Verdict.STABLE, f"no signal differs by more than chance; a shift of {least:.2f} would have been found"
     what = ", ".join(f"{finding.signal} by {finding.effect:.2f}" for finding in moved)
-    if all(finding.effect <= finding.leeway for finding in moved):
-        return Verdict.NOTICE, f"moved within the leeway of {moved[0].leeway:.2f}: {what}"
+    within = all(finding.effect <= finding.leeway for finding in moved)
     if harm.harm is Harm.NONE:
         return Verdict.NOTICE, f"moved without harm: {what}; {harm.reason}"
-    return Verdict.DRIFT, f"moved beyond the leeway of {moved[0].leeway:.2f}: {what}; {harm.reason}"
+    if within and harm.harm is not Harm.SHOWN:
+        return Verdict.NOTICE, f"moved within the leeway of {moved[0].leeway:.2f}: {what}"
+    how_far = "within, but with harm," if within else "beyond"
+    return Verdict.DRIFT, f"moved {how_far} the leeway of {moved[0].leeway:.2f}: {what}; {harm.reason}"
 
 
-def _class_test(baseline: Baseline, window: Traffic) -> TestResult:
+def _worth(window: Traffic, strangeness: Floats) -> float:
+    """How many independent rows a row of the window is worth, where clients send several; at most 1."""
+    scores = (strangeness, *(window.signals[name] for name in ("confidence", "length")))
+    return 1.0 / max(design_effect(rankdata(score), window.units) for score in scores)
+
+
+def _tail_test(baseline: Baseline, strangeness: Floats, worth: float) -> TestResult:
+    """Strange answers beyond the baseline's: where a new topic shows first."""
+    edges = baseline.edges["strangeness"]
+    usual = count_bins(baseline.strangeness(baseline.signals), edges)
+    return tail_shift_test(usual, count_bins(strangeness, edges), worth)
+
+
+def _class_test(baseline: Baseline, window: Traffic, worth: float) -> TestResult:
     """Predicted classes, those that the baseline lacks included."""
     counts = Counter(window.predicted.tolist())
     strangers = sorted(counts.keys() - set(baseline.classes))
     usual = np.concatenate([baseline.class_counts, np.zeros(len(strangers), dtype=np.int64)])
-    return class_shift_test(usual, np.array([counts[name] for name in (*baseline.classes, *strangers)]))
+    return class_shift_test(usual, np.array([counts[name] for name in (*baseline.classes, *strangers)]), worth)

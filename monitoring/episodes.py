@@ -27,8 +27,6 @@ RETRAIN_FAILED, APPROVAL_WAITING, ROLLOUT_INCONCLUSIVE = "retrain_failed", "appr
 OF_A_VERSION = frozenset({DRIFT, QUALITY, CALIBRATION})
 TURNED_HARMFUL = "it costs accuracy by now: a louder episode follows"
 QUIET_WINDOWS = 3
-QUALITY_ALPHA = 0.001
-"""Chance that the labels looked back on raise a false quality (or calibration) alarm: small beside a year's budget."""
 
 _SEVERITY = {Harm.SHOWN: Severity.CRITICAL, Harm.UNKNOWN: Severity.WARNING, Harm.NONE: Severity.INFO}
 
@@ -49,9 +47,9 @@ class SequentialAlarm:
 class Readings:
     """What one tick found out about the champion `version`, whose name is `name`.
 
-    `reports`: windows that ended in this tick; `quiet_windows`: how many in a row, up to now, ended without drift or
-    alarm; `harm_since` tells whether accuracy was lost since a moment; `recovered`: names of the open episodes since
-    which labels show that all is well again.
+    `label_alpha`: level of each test on labels; `reports`: windows that ended in this tick; `quiet_windows`: how many
+    in a row, up to now, ended without drift or alarm; `harm_since` tells whether accuracy was lost since a moment;
+    `recovered`: names of the open episodes since which labels show that all is well again.
     """
 
     version: str
@@ -59,6 +57,7 @@ class Readings:
     n_seen: int
     baseline_accuracy: float
     tolerated_loss: float
+    label_alpha: float
     alarm: SequentialAlarm | None
     reports: Sequence[DriftReport]
     quiet_windows: int
@@ -215,7 +214,7 @@ def _drift_firing(readings: Readings, harm: HarmFinding, summary: str, evidence:
 
 def _quality(readings: Readings) -> Firing | None:
     evidence = readings.labels
-    if evidence.accuracy is None or evidence.log_e_loss < math.log(1 / QUALITY_ALPHA):
+    if evidence.accuracy is None or evidence.log_e_loss < math.log(1 / readings.label_alpha):
         return None
     summary = (
         f"{readings.name}: labels prove that accuracy fell below {readings.baseline_accuracy:.1%} by more than the "
@@ -234,7 +233,7 @@ def _quality(readings: Readings) -> Firing | None:
 
 def _calibration(readings: Readings) -> Firing | None:
     evidence = readings.labels
-    if evidence.log_e_miscalibrated < math.log(1 / QUALITY_ALPHA):
+    if evidence.log_e_miscalibrated < math.log(1 / readings.label_alpha):
         return None
     direction = "over" if evidence.gap > 0 else "under"
     summary = (

@@ -25,7 +25,7 @@ from monitoring.signals import Traffic
 
 STREAM_COLUMNS = ("commit", "at", "prediction_id", "version", "variant", "error", "predicted", *SIGNALS)
 TICK_COLUMNS = tuple(dict.fromkeys((*STREAM_COLUMNS, *labelling.COLUMNS, "share", "latency_ms")))
-WINDOW_COLUMNS = (*STREAM_COLUMNS, "text", "projected")
+WINDOW_COLUMNS = (*STREAM_COLUMNS, "unit", "text", "projected")
 _ORDER = [("commit", "ascending"), ("at", "ascending"), ("prediction_id", "ascending")]
 
 
@@ -94,6 +94,7 @@ def as_traffic(rows: pa.Table, *, texts_kept: bool) -> Traffic:
     moments = rows["at"]
     return Traffic(
         ids=rows["prediction_id"].to_pylist(),
+        units=rows["unit"].to_pylist(),
         predicted=predicted_of(rows),
         signals=signals_of(rows),
         projected=projected.astype(np.float32),

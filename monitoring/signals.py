@@ -24,11 +24,12 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 class Traffic:
     """Answers of one version, oldest first; everything holds n rows.
 
-    `predicted`: class names; `signals`: each of SIGNALS (n,); `projected` (n, PROJECTED); a text is None where the
-    policy does not keep it.
+    `units`: the clients' hashed keys; `predicted`: class names; `signals`: each of SIGNALS (n,); `projected`
+    (n, PROJECTED); a text is None where the policy does not keep it.
     """
 
     ids: Sequence[str]
+    units: Sequence[str]
     predicted: NDArray[np.str_]
     signals: Mapping[str, Floats]
     projected: NDArray[np.float32]
@@ -49,9 +50,10 @@ def traffic_of(
     start: datetime,
     end: datetime,
 ) -> Traffic:
-    """What the runtime answered, as traffic; for replays, which have no prediction log."""
+    """What the runtime answered, each to another client; for replays, which have no prediction log."""
     return Traffic(
         ids=ids,
+        units=ids,
         predicted=np.asarray(classes, dtype=np.str_)[predictions.predicted],
         signals={name: predictions.signal(name) for name in SIGNALS},
         projected=predictions.projected.astype(np.float32),

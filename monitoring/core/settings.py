@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -71,7 +71,10 @@ class MonitorSettings(Section):
         10_000, ge=1, description="expected traffic; turns the yearly budget into thresholds"
     )
     sequential_share: float = Field(
-        0.5, gt=0, lt=1, description="share of the budget that the per-prediction detector spends"
+        0.4, gt=0, lt=1, description="share of the budget that the per-prediction detector spends"
+    )
+    label_share: float = Field(
+        0.2, gt=0, lt=1, description="share that the tests on labels spend; the windows spend what is left"
     )
     leeway: float = Field(
         0.1, gt=0, le=1, description="tolerated shift (Jensen-Shannon or Kolmogorov-Smirnov distance)"
@@ -80,6 +83,15 @@ class MonitorSettings(Section):
         0.03, gt=0, lt=1, description="accuracy points that may be lost before drift is harmful"
     )
     seed: int = 20240
+
+    @model_validator(mode="after")
+    def _windows_have_a_share(self) -> Self:
+        if self.sequential_share + self.label_share >= 1:
+            raise ValueError(
+                f"sequential_share {self.sequential_share} and label_share {self.label_share} leave nothing of the "
+                "budget to the windows: their sum must be below 1"
+            )
+        return self
 
 
 class RetrainSettings(Section):

@@ -2,8 +2,9 @@
 
 What is new to a model is a little unsure, a little unlike every class and a little oddly worded; each signal alone
 shows the half of it, and a detector that looks at each alone divides its money between the halves. The score adds up
-the tails' logarithms, as Fisher's method for combining p-values does (*Statistical Methods for Research Workers*, 1925).
-Only its order matters: it is ranked or counted like any other score, so that the signals may well depend on each other.
+the tails' logarithms, as Fisher's method for combining p-values does (*Statistical Methods for Research Workers*,
+1925). Only its order matters: it is ranked or counted like any other score, so that the signals may well depend on
+each other.
 """
 
 from __future__ import annotations

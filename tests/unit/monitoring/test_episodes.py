@@ -64,7 +64,7 @@ def readings(harm: Harm = Harm.UNKNOWN, **changes: Any) -> Readings:
         assert onset == ONSET
         return HarmFinding(harm, "as measured")
 
-    quiet = Readings("v2", "support@2", 2000, 0.9, 0.03, None, (), 0, harm_since, NO_LABELS, frozenset())
+    quiet = Readings("v2", "support@2", 2000, 0.9, 0.03, 0.001, None, (), 0, harm_since, NO_LABELS, frozenset())
     return replace(quiet, **changes)
 
 
