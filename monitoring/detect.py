@@ -24,7 +24,7 @@ from monitoring.harm import Estimate, Harm, HarmFinding, judge_harm
 from monitoring.quality import blind_outcomes, realised_accuracy
 from monitoring.signals import Traffic, novelty
 from monitoring.stats.binning import count_bins
-from monitoring.stats.clusters import design_effect
+from monitoring.stats.design_effect import design_effect
 from monitoring.stats.two_sample import (
     TestResult,
     class_shift_test,

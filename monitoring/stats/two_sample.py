@@ -5,7 +5,7 @@ shifts (`smallest_detectable_shift` says to which), never trigger-happy. Every t
 an effect size, because a million rows make any shift significant and few shifts matter.
 
 The null of each: all rows of both samples are independent draws from one distribution. Rows of y that come in clusters
-are worth fewer independent ones: tests that take `worth` are told how many each row is (`clusters`). With an empty
+are worth fewer independent ones: tests that take `worth` are told how many each row is (`design_effect`). With an empty
 sample nothing can be said: statistic, p-value and effect are nan, and nan is never rejected.
 """
 
