@@ -23,7 +23,7 @@ from monitoring.core.signals import SIGNALS, Floats
 from monitoring.core.types import Variant
 from monitoring.signals import Traffic
 
-STREAM_COLUMNS = ("commit", "at", "prediction_id", "version", "variant", "error", "predicted", *SIGNALS)
+STREAM_COLUMNS = ("commit", "at", "prediction_id", "version", "variant", "error", "counted", "predicted", *SIGNALS)
 TICK_COLUMNS = tuple(dict.fromkeys((*STREAM_COLUMNS, *labelling.COLUMNS, "share", "latency_ms")))
 WINDOW_COLUMNS = (*STREAM_COLUMNS, "unit", "text", "projected")
 _ORDER = [("commit", "ascending"), ("at", "ascending"), ("prediction_id", "ascending")]
@@ -53,11 +53,12 @@ class Reign:
     since: datetime
 
     def stream(self, rows: pa.Table) -> pa.Table:
-        """The rows that belong to it, in the stream's order: no candidates, no shadows, no failures."""
+        """The rows that belong to it and count, in the stream's order: no candidates, no shadows, no failures."""
         own = (
             (pc.field("version") == self.version)
             & (pc.field("variant") == Variant.PRODUCTION.value)
             & pc.field("error").is_null()
+            & pc.field("counted")
             & (pc.field("at") >= pa.scalar(self.since, rows.schema.field("at").type))
         )
         return rows.filter(own).sort_by(_ORDER)

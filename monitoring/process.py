@@ -11,6 +11,7 @@ from datetime import timedelta
 from prometheus_client import start_http_server
 
 from monitoring.alerts import OutboxSender
+from monitoring.core.admission import Admission
 from monitoring.core.cli import open_ledger, open_registry
 from monitoring.core.errors import Conflict, MisConfigured
 from monitoring.core.ledger import ticks, versions
@@ -38,7 +39,9 @@ class Routines:
         self._settings = settings
         self._ledger = ledger
         self._now = clock
-        self._log = PredictionLog(settings.log_url)
+        self._log = PredictionLog(
+            settings.log_url, admission=Admission(settings.log.counted_per_minute, settings.log.counted_share)
+        )
         registry = open_registry(settings, ledger)
         self._monitor = Monitor(ledger=ledger, log=self._log, registry=registry, settings=settings)
 
