@@ -41,6 +41,7 @@ class SequentialAlarm:
     log_threshold: float
     onset_at: datetime
     at: datetime
+    cycle_learned: bool
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,7 @@ def _drift_by_detector(readings: Readings, alarm: SequentialAlarm) -> Firing:
         "onset_at": alarm.onset_at.isoformat(),
         "statistic": alarm.log_statistic,
         "threshold": alarm.log_threshold,
+        "cycle": "learned" if alarm.cycle_learned else "not learned yet",
     }
     return _drift_firing(readings, harm, summary, evidence)
 

@@ -89,6 +89,11 @@ def predicted_of(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.str_]]:
     return np.array(rows["predicted"].to_pylist(), dtype=np.str_)
 
 
+def seconds_of(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """When each was answered, (n,) in whole seconds since the epoch."""
+    return np.asarray(rows["at"].cast(pa.int64()).to_numpy() // 1_000_000)
+
+
 def as_traffic(rows: pa.Table, *, texts_kept: bool) -> Traffic:
     """Rows (WINDOW_COLUMNS, at least one) as the judges take them; hashed texts are no texts."""
     projected = rows["projected"].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)

@@ -211,7 +211,7 @@ def _keep_sighting(connection: Connection, sighting: Sighting, now: datetime) ->
 
 def _detector_bytes(detector: EDetector) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **detector.to_arrays())
+    np.savez_compressed(buffer, allow_pickle=False, **detector.to_arrays())
     return buffer.getvalue()
 
 

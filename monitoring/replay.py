@@ -209,7 +209,8 @@ class Replay:
     def _sight(self, traffic: Traffic, report: DriftReport, times: Sequence[datetime]) -> Sighting:
         champion, progress = self._champion, self._progress
         rng = random_for(self._settings.monitor.seed, champion.version.name, progress.seen)
-        alarms = champion.detector.update(detector_scores(champion.baseline, traffic.predicted, traffic.signals), rng)
+        scores = detector_scores(champion.baseline, traffic.predicted, traffic.signals)
+        alarms = champion.detector.update(scores, rng, _seconds(times))
         alarm = None
         if alarms:
             first = alarms[0]
@@ -221,6 +222,7 @@ class Replay:
                 log_threshold=math.log1p(champion.detector.threshold),
                 onset_at=self._answered.times[max(position + 1 - first.onset_back, 0)],
                 at=times[first.index],
+                cycle_learned=first.cycle_learned,
             )
         if report.verdict is Verdict.DRIFT or alarms:
             quiet = 0
@@ -229,3 +231,9 @@ class Replay:
         seen = StreamPoint(progress.seen + len(traffic), 0, 0)
         self._progress = dataclasses.replace(progress, window=seen, quiet=quiet)
         return Sighting(champion, alarm, (report,), self._progress)
+
+
+def _seconds(times: Sequence[datetime]) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
+    """Seconds since the epoch, (n,); None for a file of mere dates, which knows no hours."""
+    seconds = np.array([time.timestamp() for time in times], dtype=np.int64)
+    return None if not (seconds % 86_400).any() else seconds

@@ -29,6 +29,7 @@ from monitoring.intake import (
     commits_of,
     predicted_of,
     read_stream,
+    seconds_of,
     signals_of,
 )
 from monitoring.progress import Progress
@@ -100,7 +101,7 @@ def _run_detector(champion: Champion, stream: pa.Table, seen: int, seed: int) ->
     alarms = []
     for commit, rows in commits_of(stream):
         scores = detector_scores(champion.baseline, predicted_of(rows), signals_of(rows))
-        found = champion.detector.update(scores, random_for(seed, champion.version.id, commit))
+        found = champion.detector.update(scores, random_for(seed, champion.version.id, commit), seconds_of(rows))
         alarms += [(seen + alarm.index, alarm) for alarm in found]
         seen += len(rows)
     return alarms
@@ -122,6 +123,7 @@ def _first_alarm(
         log_threshold=math.log1p(champion.detector.threshold),
         onset_at=_time_of(champion.reign, onset, stream, progress, log),
         at=stream["at"][position - progress.seen].as_py(),
+        cycle_learned=alarm.cycle_learned,
     )
 
 

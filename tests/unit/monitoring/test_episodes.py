@@ -30,7 +30,7 @@ from monitoring.quality import LabelEvidence
 from tests.unit.monitoring.synthetic import NOW
 
 ONSET = NOW - timedelta(minutes=10)
-ALARM = SequentialAlarm(1234, "entropy", 17.0, 15.8, ONSET, NOW)
+ALARM = SequentialAlarm(1234, "entropy", 17.0, 15.8, ONSET, NOW, cycle_learned=False)
 NO_LABELS = LabelEvidence(0, None, None, {}, 0.0, 0.0, 0.0)
 LOSS = LabelEvidence(300, ONSET, Interval(0.7, 0.6, 0.8), {}, 0.2, 9.0, 9.0)
 
