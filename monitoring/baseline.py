@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 from monitoring.core.errors import BrokenBundle, InvalidInput
 from monitoring.core.signals import SIGNALS, Floats, Predictions
 from monitoring.core.types import Interval
-from monitoring.signals import DETECTOR_SCORES, STRANGE, count_words, novelty
+from monitoring.signals import DETECTOR_SCORES, DOUBT, STRANGE, count_words, novelty
 from monitoring.stats.calibration import debiased_ece, smooth_ece, top_label_brier, wilson_interval
 from monitoring.stats.estimation import AccuracyEstimator
 from monitoring.stats.logistic import logistic_posterior
@@ -125,7 +125,7 @@ def build_baseline(
     is_labelled = np.array([labels[row] is not None for row in kept])
     answers = np.asarray(classes, dtype=np.str_)[predictions.predicted[kept]]
     correct = (answers == np.array([labels[row] or "" for row in kept], dtype=np.str_))[is_labelled]
-    table = estimator_table(signals)
+    table = _estimator_table(strangeness, signals)
     projected = predictions.projected[kept].astype(np.float32)
     features = RandomFeatures.make(projected.shape[1], FEATURES, median_bandwidth(projected, rng), rng)
     if len(edges_from) >= LEAST_TO_WHITEN:
@@ -160,9 +160,9 @@ def detector_scores(
     return _detector_scores(baseline.strangeness, surprise, signals)
 
 
-def estimator_table(signals: Mapping[str, Floats]) -> Floats:
-    """The signals (n, 4) that the accuracy estimator reads."""
-    return np.column_stack([signals[name] for name in ESTIMATOR_SIGNALS])
+def estimator_table(baseline: Baseline, signals: Mapping[str, Floats]) -> Floats:
+    """The signals (n, 5) that the accuracy estimator reads, that of doubt the last."""
+    return _estimator_table(baseline.strangeness, signals)
 
 
 def calibration_of(confidence: Floats, correct: NDArray[np.bool_]) -> dict[str, float]:
@@ -177,6 +177,10 @@ def calibration_of(confidence: Floats, correct: NDArray[np.bool_]) -> dict[str, 
 def _detector_scores(strangeness: Strangeness, surprise: Floats, signals: Mapping[str, Floats]) -> dict[str, Floats]:
     combined = {"strangeness": strangeness(signals), "surprise": surprise}
     return {name: combined[name] if name in combined else signals[name] for name in DETECTOR_SCORES}
+
+
+def _estimator_table(strangeness: Strangeness, signals: Mapping[str, Floats]) -> Floats:
+    return np.column_stack([*(signals[name] for name in ESTIMATOR_SIGNALS), strangeness(signals, among=DOUBT)])
 
 
 def _accuracy(correct: NDArray[np.bool_]) -> Interval:

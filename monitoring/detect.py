@@ -159,8 +159,10 @@ def signal_findings(baseline: Baseline, window: Traffic, *, leeway: float, alpha
 
 def estimate_accuracy(baseline: Baseline, window: Traffic, labelled: LabelledRows | None = None) -> Estimate:
     """Accuracy of the window without its labels; `labelled` answers, if any, have the estimator learn first."""
-    learnt = None if labelled is None else (estimator_table(labelled.signals), labelled.correct, labelled.weights)
-    estimate = baseline.estimator.estimate(estimator_table(window.signals), learnt)
+    learnt = (
+        None if labelled is None else (estimator_table(baseline, labelled.signals), labelled.correct, labelled.weights)
+    )
+    estimate = baseline.estimator.estimate(estimator_table(baseline, window.signals), learnt)
     return Estimate(Interval(estimate.value, estimate.low, estimate.high), estimate.trustworthy, estimate.reason)
 
 

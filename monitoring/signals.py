@@ -16,6 +16,8 @@ from monitoring.core.signals import SIGNALS, Floats, Predictions
 DETECTOR_SCORES = ("strangeness", "entropy", "similarity", "rarity", "surprise", "length")
 STRANGE = {"entropy": +1, "similarity": -1, "rarity": +1}
 """What strangeness adds up, and in which direction each is strange."""
+DOUBT = ("entropy", "similarity")
+"""Those of them that are the model's own: an answer in doubt is likelier wrong, an odd wording alone is not."""
 LONGEST_WORD = 24
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 

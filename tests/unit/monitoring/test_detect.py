@@ -100,10 +100,10 @@ def test_a_change_that_costs_no_accuracy_is_a_notice(baseline: Baseline, rng: np
 
 
 def test_a_small_shift_found_in_many_rows_is_a_notice(rng: np.random.Generator) -> None:
-    report = judge(baseline_of(10_000, rng), window_of(10_000, rng, new_topic=0.04)[0])
+    report = judge(baseline_of(10_000, rng), window_of(10_000, rng, new_topic=0.02)[0])
     assert any(finding.significant for finding in report.findings)
     assert report.verdict is Verdict.NOTICE
-    assert "within the leeway" in report.reason
+    assert "strangeness by 0.03" in report.reason
 
 
 def test_a_small_share_of_a_new_topic_is_found_by_its_strangeness(rng: np.random.Generator) -> None:
