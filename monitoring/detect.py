@@ -21,6 +21,8 @@ from monitoring.explain import explain
 from monitoring.harm import Estimate, Harm, HarmFinding, judge_harm
 from monitoring.quality import blind_outcomes, realised_accuracy
 from monitoring.signals import Traffic, novelty
+from monitoring.slice_memory import NO_MEMORY, SliceMemory
+from monitoring.slice_tests import judge_slices, verdict_with_slices
 from monitoring.stats.two_sample import (
     TestResult,
     class_shift_test,
@@ -77,13 +79,17 @@ def judge_window(
     alpha: float,
     outcomes: Sequence[Outcome] = (),
     labelled: LabelledRows | None = None,
+    memory: SliceMemory = NO_MEMORY,
 ) -> DriftReport:
     """The verdict on a window, n > 0, at level `alpha` (`Budget.window_alpha`).
 
     `outcomes`: what labels are known by now; those of the window's predictions are its realised accuracy. `labelled`:
-    recent answers that the label-free estimate learns from, for this window only.
+    recent answers that the label-free estimate learns from, for this window only. `memory`: of the reign's slices.
     """
     findings = signal_findings(baseline, window, leeway=settings.leeway, alpha=alpha)
+    findings, slices = judge_slices(
+        memory, baseline, window, findings, settings=settings, alpha=alpha, outcomes=outcomes
+    )
     estimate = estimate_accuracy(baseline, window, labelled)
     ids = set(window.ids)
     own = blind_outcomes([outcome for outcome in outcomes if outcome.prediction_id in ids])
@@ -94,8 +100,8 @@ def judge_window(
         estimate=estimate,
         realised=realised,
     )
-    verdict, reason = _verdict(baseline, window, findings, harm, alpha)
-    moved = any(finding.significant for finding in findings)
+    verdict, reason = verdict_with_slices(*_verdict(baseline, window, findings, harm, alpha), slices)
+    moved = any(finding.significant for finding in findings) or any(finding.significant for finding in slices)
     return DriftReport(
         model=model,
         version=version,
@@ -116,7 +122,8 @@ def judge_window(
         )
         if own
         else {},
-        moved=explain(baseline, window) if moved else {},
+        moved=explain(baseline, window, memory.usual, np.random.default_rng(settings.seed)) if moved else {},
+        slices=slices,
     )
 
 

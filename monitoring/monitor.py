@@ -149,7 +149,14 @@ class Monitor:
         newest = self._log.last_commit()
         until = self._end_of_bite(model, before.commit, newest)
         rows = self._log.read(model=model, after_commit=before.commit, until_commit=until, columns=TICK_COLUMNS)
-        joined = join_feedback(self._ledger, self._log, model=model, new_rows=rows, after=before.feedback)
+        joined = join_feedback(
+            self._ledger,
+            self._log,
+            model=model,
+            new_rows=rows,
+            after=before.feedback,
+            slices=self._settings.monitor.slices,
+        )
         return Intake(
             rows=rows,
             outcomes=joined.outcomes,
@@ -199,6 +206,14 @@ def _keep_sighting(connection: Connection, sighting: Sighting, now: datetime) ->
     for report in sighting.reports:
         verdicts.save_report(connection, report)
     champion = sighting.champion
+    if sighting.reports:
+        verdicts.save_slice_memory(
+            connection,
+            version=champion.version.id,
+            state=sighting.memory.to_bytes(),
+            started_at=champion.reign.since,
+            now=now,
+        )
     verdicts.save_detector(
         connection,
         model=champion.version.model,
