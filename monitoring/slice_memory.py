@@ -137,7 +137,7 @@ class SliceMemory:
                 text = json.loads(arrays["text"].tobytes())
                 groups = {group: _split(group, names, arrays) for group, names in text["names"].items()}
                 return cls(groups["references"], groups["waiting"], UsualValues.from_json(text["usual"]))
-        except (ValueError, KeyError, BadZipFile):
+        except (EOFError, ValueError, KeyError, BadZipFile):
             return cls()
 
 

@@ -67,8 +67,8 @@ def slice_accuracies(
 
 def _judge(name: str, units: Sequence[Sequence[Outcome]], family: int, tolerated_loss: float) -> SliceAccuracy:
     """The unit is the assignment key: its predictions share a cause of failure, and count as one."""
-    errors = np.array([np.mean([not outcome.correct for outcome in unit]) for unit in units])
-    probabilities = np.array([np.mean([outcome.sampling_probability for outcome in unit]) for unit in units])
+    errors = np.array([sum(not outcome.correct for outcome in unit) / len(unit) for unit in units])
+    probabilities = np.array([sum(outcome.sampling_probability for outcome in unit) / len(unit) for unit in units])
     change = likeliest_change(errors, probabilities)
     weights = 1.0 / probabilities
     now = 1.0 - float(np.average(errors[change:], weights=weights[change:]))

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaln, xlogy
+from scipy.special import betaln, logsumexp, xlogy
 
 from monitoring.stats.betting import FloatArray, bounded_stream, sampling_weights
 
@@ -41,7 +41,7 @@ def log_evidence_of_change(values: npt.ArrayLike, probabilities: npt.ArrayLike |
     unchanged = math.log(unspent[-1]) + float(_mixture(hits[-1:], misses[-1:])[0])
     total = hits[-1] + misses[-1]
     constant = float(xlogy(hits[-1], hits[-1] / total) + xlogy(misses[-1], misses[-1] / total))
-    return float(np.logaddexp.reduce([*parts, unchanged])) - constant
+    return float(np.logaddexp(logsumexp(parts), unchanged)) - constant
 
 
 def likeliest_change(values: npt.ArrayLike, probabilities: npt.ArrayLike | None = None) -> int:
