@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from monitoring.baseline import Baseline, detector_scores
+from monitoring.budget import alarm_budget
 from monitoring.core import bundle as bundles
 from monitoring.core.bundle import Bundle
 from monitoring.core.ids import new_id
@@ -24,7 +25,7 @@ from monitoring.core.settings import MonitorSettings
 from monitoring.core.signals import Predictions
 from monitoring.core.spool import SpoolWriter
 from monitoring.core.types import Variant, utc_now
-from monitoring.detect import alarm_budget, judge_window
+from monitoring.detect import judge_window
 from monitoring.signals import traffic_of
 from monitoring.stats.sequential import EDetector
 from tests.bundles import LABELS, make_bundle, toy_texts

@@ -11,14 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.baseline import Baseline
+from monitoring.budget import JUDGED_LABELS, LABEL_TESTS, alarm_budget
 from monitoring.core.settings import MonitorSettings
 from monitoring.core.signals import SIGNALS
 from monitoring.core.types import DriftReport, Outcome, Verdict
 from monitoring.detect import (
-    JUDGED_LABELS,
-    LABEL_TESTS,
     LabelledRows,
-    alarm_budget,
     estimate_accuracy,
     judge_window,
     signal_findings,
