@@ -41,7 +41,7 @@ CLOSE = 0.3
 """Embeddings nearer than this share of the pool's median distance say about the same."""
 MEASURED = 512
 """Rows from which that median is taken."""
-COMMAND = "leeway labels queue"
+HOW_TO_ASK = "ask for labels with `leeway labels queue MODEL --out FILE`"
 
 
 class Part(StrEnum):
