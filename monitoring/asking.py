@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from monitoring.core.errors import InvalidInput, NotReady
-from monitoring.core.ledger import labels, versions
+from monitoring.core.ledger import label_queue, labels, versions
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.settings import Settings
@@ -20,9 +20,13 @@ from monitoring.core.signals import PROJECTED
 from monitoring.core.types import Feedback, LabelSource, ModelVersion
 from monitoring.intake import Reign
 from monitoring.label_answers import Faults, GivenLabel, read_labels
+from monitoring.label_files import as_row
 from monitoring.label_queue import Pool, QueueItem, draw_queue
 
 MAX_POOL = 20_000
+FIRST_REACH = timedelta(hours=1)
+KEPT = 500
+REDRAWN_AFTER = timedelta(minutes=15)
 POOL_COLUMNS = (
     "commit",
     "at",
@@ -56,7 +60,14 @@ class Imported:
 
 
 def ask(
-    ledger: Ledger, log: PredictionLog, settings: Settings, model: str, *, size: int, with_texts: bool = False
+    ledger: Ledger,
+    log: PredictionLog,
+    settings: Settings,
+    model: str,
+    *,
+    size: int,
+    now: datetime,
+    with_texts: bool = False,
 ) -> tuple[ModelVersion, list[QueueItem]]:
     """The champion, and at most `size` of its newest answers that want a label.
 
@@ -73,18 +84,37 @@ def ask(
             raise NotReady(f"{model} has no production version, so there are no answers to label")
         version = versions.get(connection, state.production)
     reign = Reign(version.id, state.promoted_at or version.created_at)
-    rows = newest_rows(log, reign)
+    rows = newest_rows(log, reign, now=now)
     if with_texts:
         rows = rows.filter(pc.field("text").is_valid())
     pool = pool_of(rows, given_labels(ledger, rows))
     return version, draw_queue(pool, size=size, random_share=settings.labels.random_share, texts_kept=texts_kept)
 
 
-def newest_rows(log: PredictionLog, reign: Reign) -> pa.Table:
-    """The reign's newest rows (POOL_COLUMNS), newest first; at most MAX_POOL of them."""
-    commits = log.read(version=reign.version, since=reign.since, columns=["commit"])["commit"].to_numpy()
+def keep_queue(ledger: Ledger, log: PredictionLog, settings: Settings, model: str, *, now: datetime) -> bool:
+    """Draw the model's queue and keep it in the ledger, for the API; whether it was time for that."""
+    with ledger.read() as connection:
+        last = label_queue.drawn_at(connection, model)
+    if last is not None and now - last < REDRAWN_AFTER:
+        return False
+    version, items = ask(ledger, log, settings, model, size=KEPT, now=now)
+    entries = [as_row(item, version) for item in items]
+    with ledger.begin() as connection:
+        label_queue.keep(connection, model=model, version=version.id, entries=entries, now=now)
+    return True
+
+
+def newest_rows(log: PredictionLog, reign: Reign, *, now: datetime) -> pa.Table:
+    """The reign's newest rows (POOL_COLUMNS), newest first; at most MAX_POOL of them, whatever the log holds."""
+    reach = FIRST_REACH
+    while True:
+        since = max(reign.since, now - reach)
+        commits = log.read(version=reign.version, since=since, columns=["commit"])["commit"].to_numpy()
+        if len(commits) >= MAX_POOL or since == reign.since:
+            break
+        reach *= 4
     after = int(np.sort(commits)[-min(MAX_POOL, len(commits))]) - 1 if len(commits) else 0
-    rows = reign.stream(log.read(version=reign.version, since=reign.since, after_commit=after, columns=POOL_COLUMNS))
+    rows = reign.stream(log.read(version=reign.version, since=since, after_commit=after, columns=POOL_COLUMNS))
     return rows.take(np.arange(len(rows))[::-1][:MAX_POOL])
 
 

@@ -40,7 +40,7 @@ def queue(*, model: str, size: int, out: Path, kind: str, as_json: bool) -> None
     settings = load_settings()
     ledger = open_ledger(settings)
     log = PredictionLog(settings.log_url)
-    version, items = ask(ledger, log, settings, model, size=size, with_texts=kind in NEED_TEXT)
+    version, items = ask(ledger, log, settings, model, size=size, now=utc_now(), with_texts=kind in NEED_TEXT)
     ledger.close()
     files = write_queue(out, kind, items, version)
     parts = Counter(item.part.value for item in items)

@@ -118,15 +118,20 @@ def draw_queue(pool: Pool, *, size: int, random_share: float, texts_kept: bool) 
     telling = np.flatnonzero(~at_random & ~pool.labelled)
     points = np.nan_to_num(pool.projected.astype(np.float64), posinf=0.0, neginf=0.0)
     close = CLOSE * _median_distance(points)
-    for part, score, room in (
-        (Part.DRIFTED, -pool.similarity, (size - len(items)) // 2),
-        (Part.UNCERTAIN, pool.entropy, size),
-    ):
+    for part, score, share in ((Part.DRIFTED, -pool.similarity, 2), (Part.UNCERTAIN, pool.entropy, 1)):
         ranked = _ranked(pool, telling, score, known)
-        chosen = _spread(ranked, points, close, min(room, size - len(items)))
+        chosen = _spread(ranked, points, close, min(len(ranked), size - len(items)) // share)
         known |= {_message(pool, row) for row in chosen}
         items += [_item(pool, row, part, random_share, texts_kept) for row in chosen]
     return items
+
+
+def shorter(parts: Sequence[str], size: int) -> list[int]:
+    """Places of the first `size` in a drawn queue, given the part of each of its items, in the same proportions."""
+    places = {part: [place for place, name in enumerate(parts) if name == part] for part in Part}
+    random = places[Part.RANDOM][: math.ceil(size * RANDOM_PART)]
+    drifted = places[Part.DRIFTED][: (size - len(random)) // 2]
+    return [*random, *drifted, *places[Part.UNCERTAIN][: size - len(random) - len(drifted)]]
 
 
 def _ranked(pool: Pool, rows: NDArray[np.int64], score: Floats, known: Set[str | bytes]) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from monitoring.asking import MAX_POOL, ask, newest_rows
+from monitoring.asking import MAX_POOL, REDRAWN_AFTER, ask, keep_queue, newest_rows
 from monitoring.cli import commands
 from monitoring.core.bundle import Bundle
 from monitoring.core.cli import program
 from monitoring.core.errors import InvalidInput, NotReady
 from monitoring.core.ids import id_time
-from monitoring.core.ledger import access, labels
+from monitoring.core.ledger import access, label_queue, labels
 from monitoring.core.settings import LabelSettings, LogSettings
 from monitoring.core.types import Feedback, LabelSource, Role, Variant
 from monitoring.intake import Reign
 from monitoring.label_queue import Part, drawn_at_random
+from monitoring.process import Routines
 from tests.bundles import LABELS
 from tests.conftest import FrozenClock
 from tests.integration.monitoring.world import MODEL, Answer, World, settings_for
@@ -114,18 +115,18 @@ def test_only_the_champions_own_answers_of_this_reign_are_asked_for(world: World
     before = world.serve(champion, 100)
     world.serve(champion, 50, variant=Variant.SHADOW)
     world.serve(champion, 50, error="deadline_exceeded")
-    _, items = ask(world.ledger, world.log, world.settings, MODEL, size=1_000)
+    _, items = ask(world.ledger, world.log, world.settings, MODEL, size=1_000, now=world.clock())
     assert {item.prediction_id for item in items} <= {answer.id for answer in before}
     assert [item.at for item in items] == [id_time(item.prediction_id) for item in items]
     later = Reign(champion.id, world.clock() + timedelta(seconds=1))
-    assert len(newest_rows(world.log, later)) == 0
+    assert len(newest_rows(world.log, later, now=world.clock())) == 0
 
 
 def test_a_long_reign_is_read_from_its_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitoring.asking.MAX_POOL", 120)
     champion = world.champion()
     answers = [answer for _ in range(4) for answer in world.serve(champion, 100)]
-    rows = newest_rows(world.log, Reign(champion.id, champion.created_at))
+    rows = newest_rows(world.log, Reign(champion.id, champion.created_at), now=world.clock())
     assert rows["prediction_id"].to_pylist() == [answer.id for answer in reversed(answers)][:120]
     assert MAX_POOL > 120
 
@@ -135,7 +136,7 @@ def test_a_complaint_takes_nothing_out_of_the_random_part(world: World) -> None:
     drawn = [answer for answer in answers if drawn_at_random(answer.id, 0.1)]
     world.label(drawn[:5], LabelSource.COMPLAINT)
     world.label(drawn[5:8], LabelSource.GROUND_TRUTH)
-    _, items = ask(world.ledger, world.log, world.settings, MODEL, size=200)
+    _, items = ask(world.ledger, world.log, world.settings, MODEL, size=200, now=world.clock())
     random = [item.prediction_id for item in items if item.part is Part.RANDOM]
     assert random == [answer.id for answer in reversed(drawn) if answer not in drawn[5:8]]
 
@@ -144,11 +145,11 @@ def test_a_complaint_takes_nothing_out_of_the_random_part(world: World) -> None:
 def test_the_policy_on_texts_holds_for_the_queue(world: World, policy: Any) -> None:
     world.serve(world.champion(), 50)
     settings = world.settings.model_copy(update={"log": LogSettings(text=policy)})
-    _, items = ask(world.ledger, world.log, settings, MODEL, size=10)
+    _, items = ask(world.ledger, world.log, settings, MODEL, size=10, now=world.clock())
     assert items
     assert all(item.text is None for item in items)
     with pytest.raises(InvalidInput, match=f"log.text is '{policy}'.*join the texts by prediction_id"):
-        ask(world.ledger, world.log, settings, MODEL, size=10, with_texts=True)
+        ask(world.ledger, world.log, settings, MODEL, size=10, now=world.clock(), with_texts=True)
 
 
 def test_nothing_of_a_file_with_a_bad_row_is_kept(world: World, tmp_path: Path) -> None:
@@ -213,12 +214,66 @@ def test_a_model_that_serves_nowhere_has_no_answers(home: Path, clock: FrozenClo
     with closing(World(home / "other", clock, np.random.default_rng(1), settings_for(home / "other"))) as waiting:
         waiting.register(bundle)
         with pytest.raises(NotReady, match="no production version"):
-            ask(waiting.ledger, waiting.log, waiting.settings, MODEL, size=1)
+            ask(waiting.ledger, waiting.log, waiting.settings, MODEL, size=1, now=clock())
 
 
 def test_the_share_is_a_setting_and_goes_with_the_label(world: World) -> None:
     answers = world.serve(world.champion(), 60)
     settings = world.settings.model_copy(update={"labels": LabelSettings(random_share=1.0)})
-    _, items = ask(world.ledger, world.log, settings, MODEL, size=40)
+    _, items = ask(world.ledger, world.log, settings, MODEL, size=40, now=world.clock())
     assert [item.prediction_id for item in items] == [answer.id for answer in reversed(answers)][:20]
     assert {item.sampling_probability for item in items} == {1.0}
+
+
+def kept_queue(world: World, *, since: datetime | None = None) -> list[dict[str, Any]]:
+    with world.ledger.read() as connection:
+        return label_queue.waiting(
+            connection, model=MODEL, version=world.champion().id, since=since or world.champion().created_at
+        )
+
+
+def test_the_monitor_keeps_the_newest_queue_for_the_api_as_windows_end(world: World) -> None:
+    routines = Routines(world.settings, world.ledger, world.clock)
+    answers = world.serve(world.champion(), world.settings.monitor.window_size - 1)
+    routines._watch(MODEL)
+    assert kept_queue(world) == []
+    answers += world.serve(world.champion(), 1)
+    routines._watch(MODEL)
+    entries = kept_queue(world)
+    assert {entry["prediction_id"] for entry in entries} <= {answer.id for answer in answers}
+    assert {entry["part"] for entry in entries} == set(Part)
+    sampled, drifted = ([entry for entry in entries if entry["part"] == part] for part in (Part.RANDOM, Part.DRIFTED))
+    assert all(entry["predicted"] is None for entry in sampled)
+    truth = {answer.id: answer for answer in answers}
+    world.label([truth[entry["prediction_id"]] for entry in (sampled[0], drifted[0])], LabelSource.COMPLAINT)
+    world.label([truth[sampled[1]["prediction_id"]]], LabelSource.RANDOM_SAMPLE, sampling_probability=0.1)
+    assert kept_queue(world) == [entry for entry in entries if entry not in (sampled[1], drifted[0])]
+
+
+def test_the_kept_queue_is_drawn_anew_but_not_all_the_time(world: World) -> None:
+    world.serve(world.champion(), 100)
+    arguments = (world.ledger, world.log, world.settings, MODEL)
+    assert keep_queue(*arguments, now=world.clock())
+    before = kept_queue(world)
+    newer = world.serve(world.champion(), 100)
+    assert not keep_queue(*arguments, now=world.clock())
+    assert kept_queue(world) == before
+    assert keep_queue(*arguments, now=world.clock.advance(REDRAWN_AFTER))
+    assert {entry["prediction_id"] for entry in kept_queue(world)} & {answer.id for answer in newer}
+
+
+def test_the_kept_queue_is_forgotten_with_its_predictions_and_holds_no_text_against_the_policy(world: World) -> None:
+    world.serve(world.champion(), 100)
+    settings = world.settings.model_copy(update={"log": LogSettings(text="hash")})
+    keep_queue(world.ledger, world.log, settings, MODEL, now=world.clock())
+    entries = kept_queue(world)
+    assert len(entries) > 20
+    assert all(entry["text"] is None for entry in entries)
+    middle = datetime.fromisoformat(sorted(entry["at"] for entry in entries)[10])
+    assert len(kept_queue(world, since=middle)) == len(entries) - 10
+    with world.ledger.begin() as connection:
+        label_queue.forget(connection, before=middle)
+    assert len(kept_queue(world)) == len(entries) - 10
+    world.clock.advance(timedelta(days=world.settings.log.retention_days + 1))
+    Routines(world.settings, world.ledger, world.clock)._maintain("")
+    assert kept_queue(world) == []

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from monitoring.core.signals import PROJECTED
 from monitoring.core.types import LabelSource
-from monitoring.label_queue import Part, Pool, QueueItem, draw_queue, drawn_at_random
+from monitoring.label_queue import Part, Pool, QueueItem, draw_queue, drawn_at_random, shorter
 from tests.integration.monitoring.world import id_of
 from tests.unit.monitoring.synthetic import CLASSES, NOW, answers
 
@@ -149,6 +149,15 @@ def test_without_texts_the_embedding_tells_messages_apart(rng: np.random.Generat
     chosen = [item for item in queue(twins) if item.part is not Part.RANDOM]
     assert len(chosen) <= 10
     assert all(item.text is None for item in chosen)
+
+
+def test_a_long_queue_is_shortened_in_its_proportions(rng: np.random.Generator) -> None:
+    items = queue(pool_of(1_000, rng), size=100)
+    short = [items[place] for place in shorter([item.part for item in items], 20)]
+    assert Counter(item.part for item in short) == {Part.RANDOM: 10, Part.DRIFTED: 5, Part.UNCERTAIN: 5}
+    for name in Part:
+        assert part(short, name) == part(items, name)[: len(part(short, name))]
+    assert shorter([], 20) == []
 
 
 def test_hashed_texts_are_not_shown(rng: np.random.Generator) -> None:
