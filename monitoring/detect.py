@@ -21,6 +21,7 @@ from monitoring.core.signals import SIGNALS, Floats
 from monitoring.core.types import DriftReport, Interval, Outcome, SignalFinding, Verdict
 from monitoring.explain import explain
 from monitoring.harm import Estimate, Harm, HarmFinding, judge_harm
+from monitoring.label_queue import HOW_TO_ASK
 from monitoring.quality import blind_outcomes, realised_accuracy
 from monitoring.signals import Traffic, novelty
 from monitoring.slice_memory import NO_MEMORY, SliceMemory
@@ -132,7 +133,8 @@ def estimate_accuracy(baseline: Baseline, window: Traffic, labelled: LabelledRow
         None if labelled is None else (estimator_table(baseline, labelled.signals), labelled.correct, labelled.weights)
     )
     estimate = baseline.estimator.estimate(estimator_table(baseline, window.signals), learnt)
-    return Estimate(Interval(estimate.value, estimate.low, estimate.high), estimate.trustworthy, estimate.reason)
+    note = estimate.reason if estimate.trustworthy else f"{estimate.reason}; {HOW_TO_ASK}"
+    return Estimate(Interval(estimate.value, estimate.low, estimate.high), estimate.trustworthy, note)
 
 
 def _verdict(

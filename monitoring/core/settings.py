@@ -116,6 +116,14 @@ class MonitorSettings(Section):
         return slices
 
 
+class LabelSettings(Section):
+    """Which answers people are asked to label."""
+
+    random_share: float = Field(
+        0.1, gt=0, le=1, description="chance of each answer to be asked for at random; recorded with its label"
+    )
+
+
 class RetrainSettings(Section):
     """When a retraining is asked for, and how it is run."""
 
@@ -187,6 +195,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     log: LogSettings = LogSettings()
     monitor: MonitorSettings = MonitorSettings()
+    labels: LabelSettings = LabelSettings()
     retrain: RetrainSettings = RetrainSettings()
     gates: GateSettings = GateSettings()
     rollout: RolloutSettings = RolloutSettings()

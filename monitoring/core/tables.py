@@ -215,6 +215,18 @@ outcomes = Table(
     Index("ix_outcomes_rollout", "rollout"),
 )
 
+label_queue = Table(
+    "label_queue",
+    metadata,
+    Column("model", String(120), primary_key=True),
+    Column("prediction_id", String(36), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("version", String(36), nullable=False),
+    Column("predicted_at", UtcDateTime, nullable=False),
+    Column("drawn_at", UtcDateTime, nullable=False),
+    Column("entry", JSON, nullable=False),
+)
+
 exposures = Table(
     "exposures",
     metadata,

@@ -41,6 +41,7 @@ def sliced_window(
     joined = dataclasses.replace(
         parts[0],
         ids=[f"prediction-{number}" for number in range(len(values))],
+        units=[f"prediction-{number}" for number in range(len(values))],
         predicted=np.concatenate([part.predicted for part in parts])[order],
         signals={name: np.concatenate([part.signals[name] for part in parts])[order] for name in parts[0].signals},
         projected=np.concatenate([part.projected for part in parts])[order],

@@ -75,6 +75,7 @@ def test_a_window_like_the_baseline_is_stable_and_says_what_would_have_been_foun
     assert report.moved == {}
     assert report.estimated_accuracy.low < baseline.expected_accuracy < report.estimated_accuracy.high
     assert report.estimate_trustworthy
+    assert "leeway labels queue" not in report.estimate_note
     assert (report.realised_accuracy, report.labelled, report.calibration) == (None, 0, {})
 
 
@@ -87,6 +88,8 @@ def test_a_new_topic_is_drift_with_its_words_and_an_estimated_loss(
     assert report.effect > 0.2
     assert report.moved["words"][0]["word"] == "zebra"
     assert report.estimated_accuracy.value < baseline.expected_accuracy - 0.1
+    assert not report.estimate_trustworthy
+    assert "leeway labels queue" in report.estimate_note
     json.dumps(dataclasses.asdict(report), default=str, allow_nan=False)
 
 
