@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from monitoring.core.errors import LeewayError
 from tests.benchmarks.verdicts import accuracy, calibration, costs, streams, tables, windows
-from tests.benchmarks.verdicts.draws import Extent
+from tests.benchmarks.verdicts.draws import NONE, Extent
 from tests.benchmarks.verdicts.material import read_material
 from tests.benchmarks.verdicts.rivals import RIVALS, play
 from tests.benchmarks.verdicts.scored import load, score
@@ -77,11 +77,15 @@ def main() -> None:
         costs=cost,
         rivals=play(given.rivals, load(scored), extent, BUILD, at_once=cores),
     )
+    answers = load(scored)
+    report = (
+        f"{material.name}: {len(answers.classes)} classes, accuracy {answers.correct[answers.places[NONE]].mean():.3f} "
+        f"on a pool of {len(material.pool):,} texts; RUNS={given.runs}, {(time.monotonic() - began) / 60:.0f} minutes"
+        f"\n\n{tables.report(measured)}"
+    )
     (folder / "measured.json").write_text(json.dumps(tables.archive(measured)))
-    pool_accuracy = load(scored).correct[load(scored).places["none"]].mean()
-    print(f"{material.name}: {len(load(scored).classes)} classes, accuracy {pool_accuracy:.3f} on a pool of ", end="")
-    print(f"{len(material.pool):,} texts; RUNS={given.runs}, {(time.monotonic() - began) / 60:.0f} minutes\n")
-    print(tables.report(measured))
+    (folder / "tables.md").write_text(report)
+    print(report)
     print(json.dumps(tables.summary(measured)))
 
 

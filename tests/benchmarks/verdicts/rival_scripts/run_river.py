@@ -10,7 +10,9 @@ from exchange import Clock, Given, Results
 from river import drift
 
 DETECTORS = {"River ADWIN": drift.ADWIN, "River PageHinkley": drift.PageHinkley, "River KSWIN": drift.KSWIN}
-SEEDED = ("River KSWIN",)
+SEEDED = REMEMBERS_LITTLE = ("River KSWIN",)
+LITTLE = 500
+"""Rows of the reference for a detector that only keeps its last 100."""
 
 
 def main() -> None:
@@ -27,7 +29,8 @@ def main() -> None:
             if number and time.monotonic() > until:
                 break
             detector = DETECTORS[name](seed=number) if name in SEEDED else DETECTORS[name]()
-            for value in confidence[given.reference(number)].tolist():
+            reference = given.reference(number)[-LITTLE if name in REMEMBERS_LITTLE else 0 :]
+            for value in confidence[reference].tolist():
                 detector.update(value)
             found = watch(detector, confidence[rows].tolist(), None if scenario == "none" else before)
             if scenario == "none":
