@@ -30,7 +30,7 @@ def main() -> None:
     made = {}
     cells = [(scenario, n, rows, name) for scenario, n, rows in given.windows() for name in detectors(0)]
     for place, (scenario, n, windows, name) in enumerate(cells):
-        until = clock.fraction(1 / (len(cells) - place))
+        until = clock.until_of([cell[0] for cell in cells[place:]])
         found = []
         for number, rows in enumerate(windows):
             if found and time.monotonic() > until:

@@ -33,7 +33,7 @@ def main() -> None:
 
     cells = [(scenario, n, rows, m) for scenario, n, rows in given.windows() for m in REFERENCES]
     for place, (scenario, n, windows, size) in enumerate(cells):
-        until = clock.fraction(1 / (len(cells) - place))
+        until = clock.until_of([cell[0] for cell in cells[place:]])
         found = []
         for number, rows in enumerate(windows):
             if found and time.monotonic() > until:

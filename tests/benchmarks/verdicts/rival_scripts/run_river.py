@@ -23,7 +23,7 @@ def main() -> None:
     before = int(given.arrays["before_change"])
     cells = [(name, scenario, rows) for name in DETECTORS for scenario, rows in given.streams()]
     for place, (name, scenario, streams) in enumerate(cells):
-        until = clock.fraction(1 / (len(cells) - place))
+        until = clock.until_of([cell[1] for cell in cells[place:]])
         alarms, seen, delays, early = 0, 0, [], 0
         for number, rows in enumerate(streams):
             if number and time.monotonic() > until:
