@@ -147,8 +147,8 @@ def _why_over(alert: Alert, readings: Readings) -> str | None:
 
 
 def _turned_harmful(alert: Alert, readings: Readings) -> bool:
-    """Whether drift that was told as a notice has turned out to matter."""
-    if (alert.name, alert.severity, alert.detail.get("version")) != (DRIFT, Severity.INFO, readings.version):
+    """Whether drift of which harm was not shown yet, as before any label has come, has turned out to matter."""
+    if alert.name != DRIFT or alert.severity is Severity.CRITICAL or alert.detail.get("version") != readings.version:
         return False
     return readings.harm_since(datetime.fromisoformat(alert.detail["onset_at"])).harm is Harm.SHOWN
 
@@ -156,7 +156,7 @@ def _turned_harmful(alert: Alert, readings: Readings) -> bool:
 def _louder(alert: Alert, readings: Readings) -> Firing:
     harm = readings.harm_since(datetime.fromisoformat(alert.detail["onset_at"]))
     detail = {**alert.detail, "harm": harm.harm, "harm_reason": harm.reason}
-    summary = f"{readings.name}: drift that seemed harmless costs accuracy; {harm.reason}"
+    summary = f"{readings.name}: the drift since {alert.detail['onset_at'][:19]} costs accuracy; {harm.reason}"
     return Firing(DRIFT, readings.version, _SEVERITY[harm.harm], summary, detail)
 
 
