@@ -37,6 +37,8 @@ class Registry:
     ) -> ModelVersion:
         """Store a sealed bundle and register it: AWAITING_APPROVAL if its gates passed, else REJECTED.
 
+        REJECTED too where another champion serves by now than the one that the gates compared it with.
+
         The bundle is stored first, under its hash, so a crash in between leaves an unused folder and nothing half-done.
         `conclude` runs in the registering transaction: what it raises undoes the registration.
         """
@@ -54,11 +56,13 @@ class Registry:
                 actor=actor,
                 now=now,
             )
-            stage, reason = (
-                (Stage.AWAITING_APPROVAL, "all gates passed")
-                if gates_passed
-                else (Stage.REJECTED, "a gate failed; see the evidence")
-            )
+            outdated = versions.outdated(connection, version)
+            if not gates_passed:
+                stage, reason = Stage.REJECTED, "a gate failed; see the evidence"
+            elif outdated is not None:
+                stage, reason = Stage.REJECTED, outdated
+            else:
+                stage, reason = Stage.AWAITING_APPROVAL, "all gates passed"
             version = versions.move(connection, version, stage, actor=actor, reason=reason, now=now)
             if conclude is not None:
                 conclude(connection, version)
