@@ -154,7 +154,7 @@ def set_champion(
 
 
 def outdated(connection: Connection, version: ModelVersion) -> str | None:
-    """Why the evidence on a version that has not met traffic no longer holds: its rival serves no more. None if it does.
+    """Why the evidence on a version that has met no traffic holds no longer: its rival has left. None where it holds.
 
     A version that was trained from a file alone was compared with no champion, so its evidence cannot age.
     """
