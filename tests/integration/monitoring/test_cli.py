@@ -99,6 +99,20 @@ def test_doctor_tells_what_is_missing_and_what_is_fine(home: Path) -> None:
     assert "bad" not in run("doctor").stdout
 
 
+def test_doctor_looks_into_the_bundles_that_serve_stand_by_and_wait(world: World) -> None:
+    run_json("init")
+    waiting = world.register(make_bundle(world.home / "next", seed=2))
+    whole = next(check for check in run_json("doctor")["checks"] if check["name"] == "bundles")
+    assert whole["found"] == "whole in storage: support@2, support@1"
+    stored = world.home / "storage" / waiting.bundle_uri
+    (stored / "tokenizer.json").unlink()
+    result = run("doctor", "--json")
+    assert result.exit_code == 1
+    found = {check["name"]: check["found"] for check in json.loads(result.stdout)["checks"]}
+    assert found["bundles"] == "whole in storage: support@1"
+    assert found["bundle"].startswith(f"support@2 (awaiting_approval): {stored}: tokenizer.json is in the manifest")
+
+
 def test_doctor_knows_a_network_filesystem_by_the_mount_above() -> None:
     mounted = {Path("/"): "ext4", Path("/data"): "nfs4", Path("/data/local"): "xfs"}
     assert filesystem_of(Path("/data/leeway"), mounted) in NETWORK_FILESYSTEMS
