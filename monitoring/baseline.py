@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from monitoring.core.errors import BrokenBundle, InvalidInput
-from monitoring.core.signals import SIGNALS, Floats, Predictions
+from monitoring.core.signals import PROJECTED, SIGNALS, Floats, Predictions
 from monitoring.core.types import Interval
-from monitoring.signals import DETECTOR_SCORES, STRANGE, count_words, novelty
+from monitoring.signals import DETECTOR_SCORES, DOUBT, STRANGE, count_phrases, count_words, novelty
 from monitoring.stats.calibration import debiased_ece, smooth_ece, top_label_brier, wilson_interval
 from monitoring.stats.estimation import AccuracyEstimator
 from monitoring.stats.logistic import logistic_posterior
@@ -27,6 +27,8 @@ from monitoring.stats.two_sample import FeatureMoments, RandomFeatures, median_b
 FORMAT = 1
 MAX_ROWS = 20_000
 MAX_WORDS = 20_000
+MAX_PHRASES = 10_000
+MAX_SAMPLE = 1_500
 FEATURES = 128
 LEAST_TO_WHITEN = 2 * FEATURES
 ESTIMATOR_SIGNALS = ("confidence", "entropy", "margin", "similarity")
@@ -41,7 +43,8 @@ class Baseline:
     `edges`: bins of each of DETECTOR_SCORES, frozen on the validation rows like `strangeness`, so that the n rows and
     the traffic stay exchangeable. `features` turn projected embeddings into FEATURES numbers, of which the rows have
     these `moments`.
-    `words`: how often the training texts use their commonest 20,000 words, of `total_words` in all. `accuracy` and
+    `words`: how often the training texts use their commonest 20,000 words, of `total_words` in all; `phrases`: pairs of
+    words, of which 10,000. `sample` (m, PROJECTED): projected embeddings of a random 1,500 of the rows. `accuracy` and
     `calibration` are those of the `labelled` rows, nan without; `meaning` (2,) what a confidence was worth among them:
     intercept and slope of the log-odds of being right on those of the confidence.
     """
@@ -62,6 +65,9 @@ class Baseline:
     estimator: AccuracyEstimator
     words: Mapping[str, int]
     total_words: int
+    phrases: Mapping[str, int]
+    total_phrases: int
+    sample: NDArray[np.float16]
 
     @property
     def expected_accuracy(self) -> float:
@@ -114,7 +120,7 @@ def build_baseline(
         raise InvalidInput("a baseline needs hold-out and validation rows: give more data", field="predictions")
     rng = np.random.default_rng(seed)
     kept = _sample(len(predictions), MAX_ROWS, rng)
-    word_counts = count_words(vocabulary)
+    word_counts, phrase_counts = count_words(vocabulary), count_phrases(vocabulary)
     words = dict(word_counts.most_common(MAX_WORDS))
     signals = {name: predictions.signal(name)[kept] for name in SIGNALS}
     signals["vocabulary"] = novelty((texts[row] for row in kept), words)
@@ -125,7 +131,7 @@ def build_baseline(
     is_labelled = np.array([labels[row] is not None for row in kept])
     answers = np.asarray(classes, dtype=np.str_)[predictions.predicted[kept]]
     correct = (answers == np.array([labels[row] or "" for row in kept], dtype=np.str_))[is_labelled]
-    table = estimator_table(signals)
+    table = _estimator_table(strangeness, signals)
     projected = predictions.projected[kept].astype(np.float32)
     features = RandomFeatures.make(projected.shape[1], FEATURES, median_bandwidth(projected, rng), rng)
     if len(edges_from) >= LEAST_TO_WHITEN:
@@ -147,6 +153,9 @@ def build_baseline(
         estimator=AccuracyEstimator.fit(table[is_labelled], correct, reference=table),
         words=words,
         total_words=word_counts.total(),
+        phrases=dict(phrase_counts.most_common(MAX_PHRASES)),
+        total_phrases=phrase_counts.total(),
+        sample=projected[_sample(len(projected), MAX_SAMPLE, rng)].astype(np.float16),
     )
 
 
@@ -160,9 +169,9 @@ def detector_scores(
     return _detector_scores(baseline.strangeness, surprise, signals)
 
 
-def estimator_table(signals: Mapping[str, Floats]) -> Floats:
-    """The signals (n, 4) that the accuracy estimator reads."""
-    return np.column_stack([signals[name] for name in ESTIMATOR_SIGNALS])
+def estimator_table(baseline: Baseline, signals: Mapping[str, Floats]) -> Floats:
+    """The signals (n, 5) that the accuracy estimator reads, that of doubt the last."""
+    return _estimator_table(baseline.strangeness, signals)
 
 
 def calibration_of(confidence: Floats, correct: NDArray[np.bool_]) -> dict[str, float]:
@@ -177,6 +186,10 @@ def calibration_of(confidence: Floats, correct: NDArray[np.bool_]) -> dict[str, 
 def _detector_scores(strangeness: Strangeness, surprise: Floats, signals: Mapping[str, Floats]) -> dict[str, Floats]:
     combined = {"strangeness": strangeness(signals), "surprise": surprise}
     return {name: combined[name] if name in combined else signals[name] for name in DETECTOR_SCORES}
+
+
+def _estimator_table(strangeness: Strangeness, signals: Mapping[str, Floats]) -> Floats:
+    return np.column_stack([*(signals[name] for name in ESTIMATOR_SIGNALS), strangeness(signals, among=DOUBT)])
 
 
 def _accuracy(correct: NDArray[np.bool_]) -> Interval:
@@ -214,6 +227,8 @@ def _to_arrays(baseline: Baseline) -> dict[str, NDArray[Any]]:
         "classes": baseline.classes,
         "words": dict(baseline.words),
         "total_words": baseline.total_words,
+        "phrases": dict(baseline.phrases),
+        "total_phrases": baseline.total_phrases,
         "labelled": baseline.labelled,
         "accuracy": vars(baseline.accuracy),
         "calibration": dict(baseline.calibration),
@@ -231,6 +246,7 @@ def _to_arrays(baseline: Baseline) -> dict[str, NDArray[Any]]:
         "class_counts": baseline.class_counts,
         "surprise": baseline.surprise,
         "meaning": baseline.meaning,
+        "sample": baseline.sample,
         "text": np.frombuffer(json.dumps(text).encode(), dtype=np.uint8),
     }
 
@@ -261,4 +277,7 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Baseline:
         estimator=AccuracyEstimator.from_arrays(group("estimator")),
         words=text["words"],
         total_words=int(text["total_words"]),
+        phrases=text.get("phrases", {}),  # a baseline of before explains a little less
+        total_phrases=int(text.get("total_phrases", 0)),
+        sample=arrays["sample"] if "sample" in arrays else np.empty((0, PROJECTED), dtype=np.float16),
     )

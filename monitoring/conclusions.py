@@ -11,15 +11,16 @@ from typing import Any
 from sqlalchemy import Connection
 
 from monitoring.baseline import Baseline
+from monitoring.budget import JUDGED_LABELS, alarm_budget
 from monitoring.core.ledger import alerts, jobs, labels, rollouts, verdicts, versions
 from monitoring.core.lifecycle import OPEN_JOBS, UNDECIDED
 from monitoring.core.settings import Settings
 from monitoring.core.types import Alert, DriftReport, ModelVersion, Outcome, RetrainCause, Stage, Variant, Verdict
-from monitoring.detect import JUDGED_LABELS, alarm_budget
 from monitoring.episodes import (
     CALIBRATION,
     DRIFT,
     QUALITY,
+    SLICE,
     AlertChanges,
     Readings,
     alerts_to_change,
@@ -64,6 +65,8 @@ def conclude(
         newest=settings.monitor.window_size,
         loss_since=_last_resolved(history, QUALITY, champion.reign),
         calibration_since=_last_resolved(history, CALIBRATION, champion.reign),
+        slices=settings.monitor.slices,
+        slices_since=_last_resolved(history, SLICE, champion.reign),
     )
     latest = _latest_report(connection, sighting)
     harm_since = partial(_harm_since, champion, outcomes, latest, settings)
@@ -211,6 +214,13 @@ def _recovered(
     for alert in open_alerts:
         since = [outcome for outcome in outcomes if outcome.predicted_at >= alert.started_at]
         if alert.name == QUALITY and accuracy_is_back(since, floor):
+            names.add(alert.name)
+        if alert.name == SLICE and all(
+            accuracy_is_back(
+                [outcome for outcome in since if lost["slice"] in outcome.slices], lost["before"] - tolerated_loss
+            )
+            for lost in alert.detail["slices"]
+        ):
             names.add(alert.name)
         if alert.name == CALIBRATION and calibration_is_back(since, baseline, tolerated_loss):
             names.add(alert.name)

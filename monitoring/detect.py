@@ -21,8 +21,11 @@ from monitoring.core.signals import SIGNALS, Floats
 from monitoring.core.types import DriftReport, Interval, Outcome, SignalFinding, Verdict
 from monitoring.explain import explain
 from monitoring.harm import Estimate, Harm, HarmFinding, judge_harm
+from monitoring.label_queue import HOW_TO_ASK
 from monitoring.quality import blind_outcomes, realised_accuracy
 from monitoring.signals import Traffic, novelty
+from monitoring.slice_memory import NO_MEMORY, SliceMemory
+from monitoring.slice_tests import judge_slices, verdict_with_slices
 from monitoring.stats.binning import count_bins
 from monitoring.stats.design_effect import design_effect
 from monitoring.stats.two_sample import (
@@ -36,23 +39,6 @@ from monitoring.stats.two_sample import (
 )
 
 LEAST_ROWS = 50
-LARGEST_WINDOW_ALPHA = 0.05
-LARGEST_LABEL_ALPHA = 0.01
-JUDGED_LABELS = 5_000
-LABEL_TESTS = 2  # of accuracy and of calibration
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What the yearly false alarms come to.
-
-    `sequential_threshold`: mean predictions between two of the detector; `window_alpha`: chance of one in a window;
-    `label_alpha`: chance of one in each test on JUDGED_LABELS labels.
-    """
-
-    sequential_threshold: float
-    window_alpha: float
-    label_alpha: float
 
 
 @dataclass(frozen=True)
@@ -62,27 +48,6 @@ class LabelledRows:
     signals: Mapping[str, Floats]
     correct: NDArray[np.bool_]
     weights: Floats
-
-
-def alarm_budget(settings: MonitorSettings) -> Budget:
-    """Split the yearly budget between the per-prediction detector, the windows and the labels of an expected year.
-
-    The labels' tests are counted as if every prediction were labelled, so that the budget holds for fewer as well.
-
-    >>> budget = alarm_budget(MonitorSettings(false_alarms_per_year=1, predictions_per_day=10_000, window_size=500))
-    >>> budget.sequential_threshold, round(1 / budget.window_alpha), round(1 / budget.label_alpha)
-    (9125000.0, 18250, 7300)
-    """
-    yearly = 365 * settings.predictions_per_day
-    alarms = settings.false_alarms_per_year
-    of_windows = alarms * (1 - settings.sequential_share - settings.label_share)
-    return Budget(
-        sequential_threshold=max(yearly / (alarms * settings.sequential_share), 2.0),
-        window_alpha=min(of_windows * settings.window_size / yearly, LARGEST_WINDOW_ALPHA),
-        label_alpha=min(
-            alarms * settings.label_share / LABEL_TESTS / max(yearly / JUDGED_LABELS, 1.0), LARGEST_LABEL_ALPHA
-        ),
-    )
 
 
 def judge_window(
@@ -95,13 +60,17 @@ def judge_window(
     alpha: float,
     outcomes: Sequence[Outcome] = (),
     labelled: LabelledRows | None = None,
+    memory: SliceMemory = NO_MEMORY,
 ) -> DriftReport:
     """The verdict on a window, n > 0, at level `alpha` (`Budget.window_alpha`).
 
     `outcomes`: what labels are known by now; those of the window's predictions are its realised accuracy. `labelled`:
-    recent answers that the label-free estimate learns from, for this window only.
+    recent answers that the label-free estimate learns from, for this window only. `memory`: of the reign's slices.
     """
     findings = signal_findings(baseline, window, leeway=settings.leeway, alpha=alpha)
+    findings, slices = judge_slices(
+        memory, baseline, window, findings, settings=settings, alpha=alpha, outcomes=outcomes
+    )
     estimate = estimate_accuracy(baseline, window, labelled)
     ids = set(window.ids)
     own = blind_outcomes([outcome for outcome in outcomes if outcome.prediction_id in ids])
@@ -112,8 +81,8 @@ def judge_window(
         estimate=estimate,
         realised=realised,
     )
-    verdict, reason = _verdict(baseline, window, findings, harm, alpha)
-    moved = any(finding.significant for finding in findings)
+    verdict, reason = verdict_with_slices(*_verdict(baseline, window, findings, harm, alpha), slices)
+    moved = any(finding.significant for finding in findings) or any(finding.significant for finding in slices)
     return DriftReport(
         model=model,
         version=version,
@@ -134,7 +103,8 @@ def judge_window(
         )
         if own
         else {},
-        moved=explain(baseline, window) if moved else {},
+        moved=explain(baseline, window, memory.usual, np.random.default_rng(settings.seed)) if moved else {},
+        slices=slices,
     )
 
 
@@ -159,9 +129,12 @@ def signal_findings(baseline: Baseline, window: Traffic, *, leeway: float, alpha
 
 def estimate_accuracy(baseline: Baseline, window: Traffic, labelled: LabelledRows | None = None) -> Estimate:
     """Accuracy of the window without its labels; `labelled` answers, if any, have the estimator learn first."""
-    learnt = None if labelled is None else (estimator_table(labelled.signals), labelled.correct, labelled.weights)
-    estimate = baseline.estimator.estimate(estimator_table(window.signals), learnt)
-    return Estimate(Interval(estimate.value, estimate.low, estimate.high), estimate.trustworthy, estimate.reason)
+    learnt = (
+        None if labelled is None else (estimator_table(baseline, labelled.signals), labelled.correct, labelled.weights)
+    )
+    estimate = baseline.estimator.estimate(estimator_table(baseline, window.signals), learnt)
+    note = estimate.reason if estimate.trustworthy else f"{estimate.reason}; {HOW_TO_ASK}"
+    return Estimate(Interval(estimate.value, estimate.low, estimate.high), estimate.trustworthy, note)
 
 
 def _verdict(

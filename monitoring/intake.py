@@ -22,10 +22,11 @@ from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.signals import SIGNALS, Floats
 from monitoring.core.types import Variant
 from monitoring.signals import Traffic
+from monitoring.slices import Metadata
 
 STREAM_COLUMNS = ("commit", "at", "prediction_id", "version", "variant", "error", "counted", "predicted", *SIGNALS)
 TICK_COLUMNS = tuple(dict.fromkeys((*STREAM_COLUMNS, *labelling.COLUMNS, "share", "latency_ms")))
-WINDOW_COLUMNS = (*STREAM_COLUMNS, "unit", "text", "projected")
+WINDOW_COLUMNS = (*STREAM_COLUMNS, "unit", "text", "projected", "metadata")
 _ORDER = [("commit", "ascending"), ("at", "ascending"), ("prediction_id", "ascending")]
 
 
@@ -107,7 +108,13 @@ def as_traffic(rows: pa.Table, *, texts_kept: bool) -> Traffic:
         texts=rows["text"].to_pylist() if texts_kept else [None] * len(rows),
         start=pc.min(moments).as_py(),
         end=pc.max(moments).as_py(),
+        metadata=_metadata_of(rows),
     )
+
+
+def _metadata_of(rows: pa.Table) -> Metadata:
+    coded = rows["metadata"].combine_chunks().dictionary_encode(null_encoding="encode")
+    return Metadata.parse(coded.indices.to_numpy().astype(np.int64), coded.dictionary.to_pylist())
 
 
 def exposures_of(rows: pa.Table, *, slow_ms: float) -> list[Exposure]:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from monitoring.baseline import Baseline, detector_scores
+from monitoring.budget import alarm_budget
 from monitoring.conclusions import conclude
 from monitoring.core import bundle as bundles
 from monitoring.core.bundle import Bundle
@@ -29,7 +30,7 @@ from monitoring.core.types import (
     Variant,
     Verdict,
 )
-from monitoring.detect import LabelledRows, alarm_budget, judge_window
+from monitoring.detect import LabelledRows, judge_window
 from monitoring.episodes import DRIFT, SequentialAlarm
 from monitoring.intake import Reign, StreamPoint
 from monitoring.policy import Action, Decision

@@ -7,15 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.core.signals import SIGNALS, Floats, Predictions
+from monitoring.slices import Metadata
 
 DETECTOR_SCORES = ("strangeness", "entropy", "similarity", "rarity", "surprise", "length")
 STRANGE = {"entropy": +1, "similarity": -1, "rarity": +1}
 """What strangeness adds up, and in which direction each is strange."""
+DOUBT = ("entropy", "similarity")
+"""Those of them that are the model's own: an answer in doubt is likelier wrong, an odd wording alone is not."""
 LONGEST_WORD = 24
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
@@ -25,7 +29,8 @@ class Traffic:
     """Answers of one version, oldest first; everything holds n rows.
 
     `units`: the clients' hashed keys; `predicted`: class names; `signals`: each of SIGNALS (n,); `projected`
-    (n, PROJECTED); a text is None where the policy does not keep it.
+    (n, PROJECTED); a text is None where the policy does not keep it. `metadata`: what came with the requests, None
+    where nobody kept it.
     """
 
     ids: Sequence[str]
@@ -36,6 +41,7 @@ class Traffic:
     texts: Sequence[str | None]
     start: datetime
     end: datetime
+    metadata: Metadata | None = None
 
     def __len__(self) -> int:
         return len(self.predicted)
@@ -70,6 +76,24 @@ def words(text: str) -> list[str]:
     ["where's", 'my', 'order', 'übergröße']
     """
     return [word[:LONGEST_WORD] for word in _WORD.findall(text.lower())]
+
+
+def phrases(text: str) -> list[str]:
+    """Pairs of neighbouring words.
+
+    >>> phrases("Trade in my phone")
+    ['trade in', 'in my', 'my phone']
+    """
+    said = words(text)
+    return [f"{first} {second}" for first, second in pairwise(said)]
+
+
+def count_phrases(texts: Iterable[str]) -> Counter[str]:
+    """How often each pair of neighbouring words occurs."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(phrases(text))
+    return counts
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:

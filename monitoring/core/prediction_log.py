@@ -27,7 +27,7 @@ from monitoring.core.prediction_record import PredictionRecord as PredictionReco
 
 SHIPPER = "leeway-shipper"
 MAX_FRAMES = 5_000
-COMMIT_ATTEMPTS = 5
+COMMIT_ATTEMPTS = 20
 MAX_ID_RANGES = 8
 
 SCHEMA = pa.schema(

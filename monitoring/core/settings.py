@@ -91,6 +91,12 @@ class MonitorSettings(Section):
     tolerated_loss: float = Field(
         0.03, gt=0, lt=1, description="accuracy points that may be lost before drift is harmful"
     )
+    slices: tuple[str, ...] = Field(
+        (),
+        max_length=50,
+        description='parts of the traffic to judge by themselves, by request metadata: "channel=chat", or "channel" '
+        "for each of its values; 50 in all",
+    )
     seed: int = 20240
 
     @model_validator(mode="after")
@@ -101,6 +107,21 @@ class MonitorSettings(Section):
                 "budget to the windows: their sum must be below 1"
             )
         return self
+
+    @field_validator("slices")
+    @classmethod
+    def _named_slices(cls, slices: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not entry.partition("=")[0] for entry in slices) or len(set(slices)) < len(slices):
+            raise ValueError('must be different metadata keys or key=value, for example ["channel", "language=de"]')
+        return slices
+
+
+class LabelSettings(Section):
+    """Which answers people are asked to label."""
+
+    random_share: float = Field(
+        0.1, gt=0, le=1, description="chance of each answer to be asked for at random; recorded with its label"
+    )
 
 
 class RetrainSettings(Section):
@@ -174,6 +195,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     log: LogSettings = LogSettings()
     monitor: MonitorSettings = MonitorSettings()
+    labels: LabelSettings = LabelSettings()
     retrain: RetrainSettings = RetrainSettings()
     gates: GateSettings = GateSettings()
     rollout: RolloutSettings = RolloutSettings()

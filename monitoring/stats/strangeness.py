@@ -9,7 +9,7 @@ each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -62,9 +62,10 @@ class Strangeness:
         """Learn from reference signals (n,) each, apart from what is ranked later."""
         return cls({name: TailScore.of(_turned(reference[name], to)) for name, to in directions.items()}, directions)
 
-    def __call__(self, signals: Mapping[str, npt.ArrayLike]) -> FloatArray:
-        """Score n predictions by their signals, (n,) each."""
-        parts = [tail(_turned(signals[name], self.directions[name])) for name, tail in self.tails.items()]
+    def __call__(self, signals: Mapping[str, npt.ArrayLike], among: Collection[str] | None = None) -> FloatArray:
+        """Score n predictions by their signals, (n,) each: by all of them, or only those `among`."""
+        named = self.tails.items() if among is None else [(name, self.tails[name]) for name in among]
+        parts = [tail(_turned(signals[name], self.directions[name])) for name, tail in named]
         total: FloatArray = np.sum(parts, axis=0)
         return total
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitoring.backtest import fitted_settings
+from monitoring.budget import alarm_budget
 from monitoring.core.errors import InvalidInput
 from monitoring.core.settings import Settings
-from monitoring.detect import alarm_budget
 from monitoring.history import HOLDOUT, TRAIN, VALIDATION, History, TrainingRows, training_rows, windows_of
 
 START = datetime(2020, 1, 1, tzinfo=UTC)

@@ -24,7 +24,7 @@ def test_it_comes_back_from_its_file_as_it_was(tmp_path: Path, rng: np.random.Ge
     loaded = Baseline.load(tmp_path / "baseline.npz")
     assert_same(dataclasses.asdict(loaded), dataclasses.asdict(built))
     window, _ = window_of(100, rng)
-    table = estimator_table(window.signals)
+    table = estimator_table(built, window.signals)
     assert loaded.estimator.estimate(table) == built.estimator.estimate(table)
 
 

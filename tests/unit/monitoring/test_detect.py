@@ -11,14 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.baseline import Baseline
+from monitoring.budget import JUDGED_LABELS, LABEL_TESTS, alarm_budget
 from monitoring.core.settings import MonitorSettings
 from monitoring.core.signals import SIGNALS
 from monitoring.core.types import DriftReport, Outcome, Verdict
 from monitoring.detect import (
-    JUDGED_LABELS,
-    LABEL_TESTS,
     LabelledRows,
-    alarm_budget,
     estimate_accuracy,
     judge_window,
     signal_findings,
@@ -77,6 +75,7 @@ def test_a_window_like_the_baseline_is_stable_and_says_what_would_have_been_foun
     assert report.moved == {}
     assert report.estimated_accuracy.low < baseline.expected_accuracy < report.estimated_accuracy.high
     assert report.estimate_trustworthy
+    assert "leeway labels queue" not in report.estimate_note
     assert (report.realised_accuracy, report.labelled, report.calibration) == (None, 0, {})
 
 
@@ -89,6 +88,8 @@ def test_a_new_topic_is_drift_with_its_words_and_an_estimated_loss(
     assert report.effect > 0.2
     assert report.moved["words"][0]["word"] == "zebra"
     assert report.estimated_accuracy.value < baseline.expected_accuracy - 0.1
+    assert not report.estimate_trustworthy
+    assert "leeway labels queue" in report.estimate_note
     json.dumps(dataclasses.asdict(report), default=str, allow_nan=False)
 
 
@@ -100,10 +101,10 @@ def test_a_change_that_costs_no_accuracy_is_a_notice(baseline: Baseline, rng: np
 
 
 def test_a_small_shift_found_in_many_rows_is_a_notice(rng: np.random.Generator) -> None:
-    report = judge(baseline_of(10_000, rng), window_of(10_000, rng, new_topic=0.04)[0])
+    report = judge(baseline_of(10_000, rng), window_of(10_000, rng, new_topic=0.02)[0])
     assert any(finding.significant for finding in report.findings)
     assert report.verdict is Verdict.NOTICE
-    assert "within the leeway" in report.reason
+    assert "strangeness by 0.03" in report.reason
 
 
 def test_a_small_share_of_a_new_topic_is_found_by_its_strangeness(rng: np.random.Generator) -> None:

@@ -70,9 +70,8 @@ def readings(harm: Harm = Harm.UNKNOWN, **changes: Any) -> Readings:
 
 def alert(name: str, version: str = "v2", **detail: Any) -> Alert:
     """An open episode."""
-    return Alert(
-        f"{name} of {version}", "support", name, Severity.WARNING, "", {"version": version} | detail, ONSET, None
-    )
+    known = {"version": version, "onset_at": ONSET.isoformat()} | detail
+    return Alert(f"{name} of {version}", "support", name, Severity.WARNING, "", known, ONSET, None)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,7 @@ def alert(name: str, version: str = "v2", **detail: Any) -> Alert:
 def test_an_episode_begins_once_and_as_loud_as_its_harm(tick: Readings, fired: list[tuple[str, Severity]]) -> None:
     changes = alerts_to_change(tick, [])
     assert [(firing.name, firing.severity) for firing in changes.fire] == fired
-    already_open = [alert(name) for name, _ in fired]
+    already_open = [replace(alert(name), severity=severity) for name, severity in fired]
     assert alerts_to_change(tick, already_open).fire == ()
     for firing in changes.fire:
         assert firing.detail["version"] == firing.version == "v2"
@@ -137,12 +136,15 @@ def test_the_new_versions_episode_may_follow_the_old_ones_at_once() -> None:
     assert [firing.version for firing in changes.fire] == ["v2"]
 
 
-def test_a_notice_that_turns_harmful_becomes_a_louder_episode() -> None:
-    notice = replace(alert("drift", onset_at=ONSET.isoformat(), n_seen=7), severity=Severity.INFO)
+@pytest.mark.parametrize("severity", [Severity.INFO, Severity.WARNING])
+def test_drift_that_turns_out_harmful_becomes_a_louder_episode(severity: Severity) -> None:
+    notice = replace(alert("drift", n_seen=7), severity=severity)
     changes = alerts_to_change(readings(Harm.SHOWN), [notice])
     assert [change.reason for change in changes.resolve] == ["it costs accuracy by now: a louder episode follows"]
     [firing] = changes.fire
     assert (firing.severity, firing.detail["n_seen"], firing.detail["harm"]) == (Severity.CRITICAL, 7, Harm.SHOWN)
+    told = replace(notice, severity=firing.severity, detail=firing.detail)
+    assert alerts_to_change(readings(Harm.SHOWN), [told]) == AlertChanges((), ())
     for harm in (Harm.NONE, Harm.UNKNOWN):
         assert alerts_to_change(readings(harm), [notice]) == AlertChanges((), ())
     over = alerts_to_change(readings(Harm.SHOWN, quiet_windows=3), [notice])
