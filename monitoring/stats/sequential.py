@@ -165,12 +165,12 @@ class EDetector:
         bins = np.stack([bin_indices(values, self._edges[name]) for name, values in columns.items()], axis=1)
         uniforms = rng.random(bins.shape)
         weeks, hours = hour_of_week(np.full(len(bins), -1) if at is None else at)
-        turns = np.flatnonzero(np.diff(weeks) | np.diff(hours)) + 1
+        ends_of_hours = np.append(np.flatnonzero(np.diff(weeks) | np.diff(hours)) + 1, len(bins))
         alarms: list[DetectorAlarm] = []
         done = 0
         while done < len(bins):
-            later = turns[turns > done]
-            batch = slice(done, min([done + rank_bets.BATCH, *later[:1].tolist()]))
+            end = int(ends_of_hours[np.searchsorted(ends_of_hours, done, side="right")])
+            batch = slice(done, min(done + rank_bets.BATCH, end))
             hour = None if at is None else (int(weeks[done]), int(hours[done]))
             taken, raised = self._take(bins[batch], uniforms[batch], hour)
             done += taken
