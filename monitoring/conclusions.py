@@ -78,6 +78,7 @@ def conclude(
         tolerated_loss=settings.monitor.tolerated_loss,
         label_alpha=alarm_budget(settings.monitor).label_alpha,
         alarm=sighting.alarm,
+        suspected_at=sighting.suspected_at,
         reports=sighting.reports,
         quiet_windows=sighting.progress.quiet,
         harm_since=harm_since,

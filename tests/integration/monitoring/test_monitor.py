@@ -86,6 +86,26 @@ def test_drift_is_alarmed_explained_and_retrained_once_labels_have_come(world: W
     assert len(world.jobs()) == 1
 
 
+def test_a_window_that_speaks_first_dates_the_drift_by_what_the_detector_suspects(
+    home: Path, clock: FrozenClock, rng: np.random.Generator, bundle: Bundle
+) -> None:
+    """The share that the detector may spend is so small that it never alarms; the drift begins in mid-window."""
+    usual = settings_for(home)
+    silent = usual.monitor.model_copy(update={"sequential_share": 1e-20})
+    with closing(World(home, clock, rng, usual.model_copy(update={"monitor": silent}))) as world:
+        world.approve(world.register(bundle))
+        world.serve(world.champion(), 350)
+        world.watch()
+        began = world.clock()
+        world.serve(world.champion(), 50, topics=NEW_TOPIC)
+        [summary] = world.watch()
+        assert summary.fired == ("drift",)
+        [alert] = world.alerts()
+    assert alert.detail["detector"] == "window"
+    onset = datetime.fromisoformat(alert.detail["onset_at"])
+    assert began - timedelta(seconds=20) < onset < began + timedelta(seconds=20)  # the window began 150 s before
+
+
 def test_complaints_are_kept_but_do_not_judge(world: World) -> None:
     served = world.serve(world.champion(), 300)
     world.label([replace(answer, label="returns") for answer in served[:100]], LabelSource.COMPLAINT)
