@@ -15,7 +15,17 @@ from monitoring.budget import JUDGED_LABELS, alarm_budget
 from monitoring.core.ledger import alerts, jobs, labels, rollouts, verdicts, versions
 from monitoring.core.lifecycle import OPEN_JOBS, UNDECIDED
 from monitoring.core.settings import Settings
-from monitoring.core.types import Alert, DriftReport, ModelVersion, Outcome, RetrainCause, Stage, Variant, Verdict
+from monitoring.core.types import (
+    Alert,
+    DriftReport,
+    JobState,
+    ModelVersion,
+    Outcome,
+    RetrainCause,
+    Stage,
+    Variant,
+    Verdict,
+)
 from monitoring.episodes import (
     CALIBRATION,
     DRIFT,
@@ -202,8 +212,10 @@ def _episode(
         return None
     alert = min(found, key=lambda alert: alert.name != DRIFT)
     onset = datetime.fromisoformat(alert.detail["onset_at"])
-    labelled = labels.count_labelled(connection, version.model, since=onset)
-    return Episode(alert.id, onset, labelled, harm_since(onset))
+    trained = [job.created_at for job in jobs.find(connection, model=version.model) if job.state is JobState.SUCCEEDED]
+    retrained_at = max((moment for moment in trained if moment >= onset), default=None)
+    labelled = labels.count_labelled(connection, version.model, since=onset, labelled_since=retrained_at)
+    return Episode(alert.id, onset, labelled, harm_since(onset), retrained_at)
 
 
 def _recovered(

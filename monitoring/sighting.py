@@ -117,7 +117,7 @@ def _run_detector(champion: Champion, stream: pa.Table, seen: int, seed: int) ->
     alarms = []
     for commit, rows in commits_of(stream):
         scores = detector_scores(champion.baseline, predicted_of(rows), signals_of(rows))
-        found = champion.detector.update(scores, random_for(seed, champion.version.id, commit), seconds_of(rows))
+        found = champion.detector.update(scores, random_for(seed, champion.version.name, commit), seconds_of(rows))
         alarms += [(seen + alarm.index, alarm) for alarm in found]
         seen += len(rows)
     return alarms
