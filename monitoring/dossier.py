@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from monitoring.baseline import Baseline
+from monitoring.budget import alarm_budget
 from monitoring.core import bundle as bundles
 from monitoring.core.errors import InvalidInput, LeewayError, NotReady
 from monitoring.core.ledger import alerts, jobs, labels, profiles, verdicts, versions
@@ -18,7 +19,6 @@ from monitoring.core.lifecycle import OPEN_JOBS
 from monitoring.core.registry import Registry
 from monitoring.core.settings import MonitorSettings
 from monitoring.core.types import Alert, DriftReport, ModelVersion, Outcome, SignalFinding, Stage, Variant
-from monitoring.detect import alarm_budget
 from monitoring.profiles import profile_spec, span_findings, unpack
 from monitoring.stats.profile import WindowProfile
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from monitoring.core.settings import RetrainSettings
 from monitoring.core.types import RetrainCause
 from monitoring.harm import Harm, HarmFinding
+from monitoring.label_queue import HOW_TO_ASK
 
 
 class Action(StrEnum):
@@ -31,12 +32,17 @@ class Decision:
 
 @dataclass(frozen=True)
 class Episode:
-    """An open episode of drift or lost quality, the labels given to predictions since its onset, and its harm."""
+    """An open episode of drift or lost quality, and its harm.
+
+    `retrained_at`: when the last retraining within it was asked for; `new_labels`: predictions since the
+    onset that were labelled since then. Where a retraining did not cure the episode, another one needs more labels.
+    """
 
     alert: str
     onset_at: datetime
-    labels_since: int
+    new_labels: int
     harm: HarmFinding
+    retrained_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,13 @@ def retrain_decision(state: RetrainState, settings: RetrainSettings) -> Decision
 def _for_drift(state: RetrainState, settings: RetrainSettings) -> Decision:
     if state.episode is None:
         return Decision(Action.NONE, None, "no drift")
-    harm, labels = state.episode.harm, state.episode.labels_since
+    harm, labels = state.episode.harm, state.episode.new_labels
     if harm.harm is not Harm.SHOWN:
         return Decision(Action.WAIT, RetrainCause.DRIFT, f"drift without shown harm: {harm.reason}")
     if labels < settings.min_new_labels:
-        reason = f"waiting for labels: {labels} of {settings.min_new_labels} since the drift began; {harm.reason}"
+        since = "the drift began" if state.episode.retrained_at is None else "the last retraining"
+        have = f"{labels} of {settings.min_new_labels} since {since}"
+        reason = f"waiting for labels: {have} ({HOW_TO_ASK}); {harm.reason}"
         return Decision(Action.WAIT, RetrainCause.DRIFT, reason)
     return Decision(Action.RETRAIN, RetrainCause.DRIFT, f"drift with harm: {harm.reason}")
 

@@ -2,7 +2,8 @@
 
 A profile is counted by the baseline's frozen bins, so that profiles of one baseline add up exactly: a month is judged
 from its windows without reading a row again. Bins see a little less than the rows did, and never more: a binned
-distance is at most that of the rows, so that the tests stay on the safe side.
+distance is at most that of the rows, so that the tests stay on the safe side. What the rows of one client are worth is
+known for each window alone: of a client who comes back in many windows, a merged span makes a little too much.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from monitoring.baseline import Baseline
 from monitoring.core.errors import Conflict
 from monitoring.core.signals import Floats
 from monitoring.core.types import SignalFinding
+from monitoring.detect import worth_of
 from monitoring.signals import Traffic, novelty
 from monitoring.stats.binning import IntArray, bin_edges, count_bins
 from monitoring.stats.profile import ProfileSpec, WindowProfile, merge_states
-from monitoring.stats.two_sample import class_shift_test, holm, ks_test_binned, mmd_moments_test
+from monitoring.stats.two_sample import class_shift_test, holm, ks_test_binned, mmd_moments_test, tail_shift_test
 
-VOCABULARY = "vocabulary"
+STRANGENESS, VOCABULARY = "strangeness", "vocabulary"
 EVEN_STEPS = 32
 
 
@@ -33,8 +35,9 @@ def profile_spec(baseline: Baseline) -> ProfileSpec:
     """What is counted of this baseline's traffic: its signals by frozen bins, classes with one for others, features."""
     basis = hashlib.blake2b("\0".join(baseline.classes).encode(), digest_size=16)
     basis.update(baseline.features.weights.astype("<f8").tobytes())
+    edges = {name: _edges(values, baseline.edges.get(name)) for name, values in baseline.signals.items()}
     return ProfileSpec(
-        {name: _edges(values, baseline.edges.get(name)) for name, values in sorted(baseline.signals.items())},
+        dict(sorted((edges | {STRANGENESS: baseline.edges[STRANGENESS]}).items())),
         classes=len(baseline.classes) + 1,
         features=len(baseline.moments.mean),
         basis=basis.hexdigest(),
@@ -45,16 +48,19 @@ def profile_of(baseline: Baseline, spec: ProfileSpec, window: Traffic) -> Window
     """Count a window, n > 0, by the `profile_spec` of its baseline; a signal that was not computed counts as NaN."""
     number = {name: place for place, name in enumerate(baseline.classes)}
     others = len(baseline.classes)
+    signals = {name: _column(baseline, window, name) for name in spec.edges}
     return WindowProfile.empty(spec).add(
-        {name: _column(baseline, window, name) for name in spec.edges},
+        signals,
         np.array([number.get(name, others) for name in window.predicted.tolist()], dtype=np.int64),
         baseline.features.transform(window.projected),
+        worth_of(window, signals[STRANGENESS]),
     )
 
 
 def usual_counts(baseline: Baseline, spec: ProfileSpec) -> dict[str, IntArray]:
     """The baseline's own rows in the bins that its traffic is counted by, (bins,) for each signal."""
-    return {name: count_bins(baseline.signals[name], edges) for name, edges in spec.edges.items()}
+    counted = {name: count_bins(values, spec.edges[name]) for name, values in baseline.signals.items()}
+    return counted | {STRANGENESS: baseline.strangeness_counts}
 
 
 def span_findings(baseline: Baseline, span: WindowProfile, *, leeway: float, alpha: float) -> tuple[SignalFinding, ...]:
@@ -63,10 +69,14 @@ def span_findings(baseline: Baseline, span: WindowProfile, *, leeway: float, alp
     With Holm's correction, as for a window. NaN is left out, as by the tests on rows; where nothing is left, the
     finding is nan and not significant.
     """
-    results = {"labels": class_shift_test(np.append(baseline.class_counts, 0), span.class_counts)}
+    worth = span.worth
+    results = {"labels": class_shift_test(np.append(baseline.class_counts, 0), span.class_counts, worth)}
     for name, usual in usual_counts(baseline, span.spec).items():
-        results[name] = ks_test_binned(usual[:-1], span.bin_counts[name][:-1])
-    results["embedding"] = mmd_moments_test(baseline.moments, span.feature_sum(), span.n_features)
+        if name == STRANGENESS:  # NaN is the strangest, and the tail's
+            results[name] = tail_shift_test(usual, span.bin_counts[name], worth)
+        else:
+            results[name] = ks_test_binned(usual[:-1], span.bin_counts[name][:-1], worth)
+    results["embedding"] = mmd_moments_test(baseline.moments, span.feature_sum(), span.n_features, worth)
     significant = holm({name: result.p_value for name, result in results.items()}, alpha)
     return tuple(
         SignalFinding(name, result.statistic, result.p_value, result.effect, leeway, name in significant)
@@ -107,6 +117,8 @@ def _edges(values: Floats, frozen: Floats | None) -> Floats:
 
 
 def _column(baseline: Baseline, window: Traffic, name: str) -> Floats:
+    if name == STRANGENESS:
+        return baseline.strangeness(window.signals)
     if name in window.signals:
         return window.signals[name]
     if name == VOCABULARY and all(text is not None for text in window.texts):

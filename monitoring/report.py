@@ -26,7 +26,6 @@ from monitoring.stats.calibration import reliability_bins
 MAX_CLASSES = 12
 MAX_WORDS = 12
 MAX_EXAMPLES = 8
-KNOWN_PARTS = frozenset({"classes", "words", "length", "examples"})
 
 
 def render_report(
@@ -133,39 +132,31 @@ def _classes(span: Span, baseline: Baseline) -> list[dict[str, Any]]:
 
 
 def _moved(reports: Sequence[DriftReport]) -> dict[str, Any]:
-    """What moved in the windows shown: words by the texts that use them, the newest examples and whatever else."""
-    texts: dict[str, int] = defaultdict(int)
-    rates: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    examples: list[Mapping[str, Any]] = []
-    latest: Mapping[str, Any] = {}
-    for report in reports:
-        if not report.moved:
-            continue
-        latest = report.moved
-        for item in report.moved.get("words", ()):
-            texts[item["word"]] += item["texts"]
-            rates[item["word"]].append((item["baseline_per_10k"], item["per_10k"]))
-        examples = [*report.moved.get("examples", ()), *examples]
-    words = sorted(texts, key=lambda word: (-texts[word], word))[:MAX_WORDS]
+    """Words and phrases that moved in any window shown, the newest examples, and the rest of the newest that moved."""
+    windows = [report for report in reports if report.moved]
+    latest = windows[-1].moved if windows else {}
+    examples = [item for report in reversed(windows) for item in report.moved.get("examples", ())]
     return {
-        "words": [
-            {
-                "word": word,
-                "texts": texts[word],
-                "windows": len(rates[word]),
-                "baseline": float(np.mean([usual for usual, _ in rates[word]])),
-                "now": float(np.mean([now for _, now in rates[word]])),
-            }
-            for word in words
-        ],
+        "until": windows[-1].window_end if windows else None,
+        "words": _frequent([item for report in windows for item in report.moved.get("words", ())], "word"),
+        "phrases": _frequent([item for report in windows for item in report.moved.get("phrases", ())], "phrase"),
         "examples": examples[:MAX_EXAMPLES],
         "length": latest.get("length"),
-        "tables": {
-            name: rows
-            for name, rows in latest.items()
-            if name not in KNOWN_PARTS and isinstance(rows, list) and rows and isinstance(rows[0], Mapping)
-        },
+        "clusters": latest.get("clusters", ()),
+        "slices": latest.get("slices", ()),
     }
+
+
+def _frequent(found: Sequence[Mapping[str, Any]], what: str) -> list[dict[str, Any]]:
+    """Those that most texts use, with their mean rates in the windows in which they stood out."""
+    texts: dict[str, int] = defaultdict(int)
+    rates: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for item in found:
+        texts[item[what]] += item["texts"]
+        rates[item[what]].append((item["baseline_per_10k"], item["per_10k"]))
+    most = sorted(texts, key=lambda name: (-texts[name], name))[:MAX_WORDS]
+    means = {name: np.mean(rates[name], axis=0).tolist() for name in most}
+    return [{"name": name, "baseline": means[name][0], "now": means[name][1]} for name in most]
 
 
 def _accuracy_lines(reports: Sequence[DriftReport], baseline: float | None) -> list[Line]:

@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from monitoring.baseline import Baseline, detector_scores
-from monitoring.core.ledger import labels
+from monitoring.budget import alarm_budget
+from monitoring.core.ledger import labels, verdicts
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.settings import Settings
 from monitoring.core.signals import SIGNALS
-from monitoring.core.types import DriftReport, ModelVersion, Outcome, Variant
-from monitoring.detect import LabelledRows, alarm_budget, judge_window
+from monitoring.core.types import DriftReport, ModelVersion, Outcome, Variant, Verdict
+from monitoring.detect import LabelledRows, judge_window
 from monitoring.episodes import SequentialAlarm
 from monitoring.intake import (
     STREAM_COLUMNS,
@@ -29,15 +30,18 @@ from monitoring.intake import (
     commits_of,
     predicted_of,
     read_stream,
+    seconds_of,
     signals_of,
 )
 from monitoring.profiles import profile_of, profile_spec
 from monitoring.progress import Progress
 from monitoring.quality import blind_outcomes
+from monitoring.slice_memory import NO_MEMORY, SliceMemory
 from monitoring.stats.profile import WindowProfile
 from monitoring.stats.sequential import DetectorAlarm, EDetector
 
 MAX_REFIT_LABELS = 1_000
+SUSPICION = 0.5  # of the logarithm that an alarm takes
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Sighting:
     """What one tick's new rows showed.
 
     `alarm`: the detector's first; `reports` and `profiles`: of the windows that they completed, one of each.
+    `suspected_at`: when a change began that the detector suspects and no alarm has told yet. `memory`: what is
+    remembered of the slices after these windows.
     """
 
     champion: Champion
@@ -62,6 +68,8 @@ class Sighting:
     reports: tuple[DriftReport, ...]
     progress: Progress
     profiles: tuple[WindowProfile, ...] = ()
+    suspected_at: datetime | None = None
+    memory: SliceMemory = NO_MEMORY
 
 
 def look(
@@ -78,10 +86,12 @@ def look(
     stream = champion.reign.stream(rows)
     alarms = _run_detector(champion, stream, progress.seen, settings.monitor.seed)
     alarm = _first_alarm(champion, stream, progress, alarms, log) if alarms else None
+    before = progress
     positions = [progress.last_alarm, *(position for position, _ in alarms)]
     progress = dataclasses.replace(progress, pending=progress.pending + len(stream), last_alarm=positions[-1])
     reports: tuple[DriftReport, ...] = ()
     profiles: tuple[WindowProfile, ...] = ()
+    memory = NO_MEMORY
     if progress.pending >= settings.monitor.window_size:
         with ledger.read() as connection:
             known = labels.find_outcomes(
@@ -91,9 +101,16 @@ def look(
                 variants=[Variant.PRODUCTION],
                 newest=max(MAX_REFIT_LABELS, settings.monitor.window_size),
             )
+            kept = verdicts.load_slice_memory(connection, champion.version.id, started_at=champion.reign.since)
         outcomes = blind_outcomes([*known, *new_outcomes])
-        reports, profiles, progress = _judge_windows(champion, progress, positions, outcomes, log, settings)
-    return Sighting(champion, alarm, reports, progress, profiles)
+        memory = SliceMemory.from_bytes(kept)
+        reports, profiles, progress, memory = _judge_windows(
+            champion, progress, positions, outcomes, memory, log, settings
+        )
+    suspected = None
+    if alarm is None and any(report.verdict is Verdict.DRIFT for report in reports):
+        suspected = _suspicion(champion, stream, before, log)
+    return Sighting(champion, alarm, reports, progress, profiles, suspected, memory)
 
 
 def random_for(seed: int, version: str, commit: int) -> np.random.Generator:
@@ -107,7 +124,7 @@ def _run_detector(champion: Champion, stream: pa.Table, seen: int, seed: int) ->
     alarms = []
     for commit, rows in commits_of(stream):
         scores = detector_scores(champion.baseline, predicted_of(rows), signals_of(rows))
-        found = champion.detector.update(scores, random_for(seed, champion.version.id, commit))
+        found = champion.detector.update(scores, random_for(seed, champion.version.name, commit), seconds_of(rows))
         alarms += [(seen + alarm.index, alarm) for alarm in found]
         seen += len(rows)
     return alarms
@@ -129,7 +146,17 @@ def _first_alarm(
         log_threshold=math.log1p(champion.detector.threshold),
         onset_at=_time_of(champion.reign, onset, stream, progress, log),
         at=stream["at"][position - progress.seen].as_py(),
+        cycle_learned=alarm.cycle_learned,
     )
+
+
+def _suspicion(champion: Champion, stream: pa.Table, progress: Progress, log: PredictionLog) -> datetime | None:
+    """When the change began for which the detector holds half the evidence of an alarm, or more; None below that."""
+    detector = champion.detector
+    if detector.statistic < SUSPICION * math.log1p(detector.threshold):
+        return None
+    onset = max(progress.seen + len(stream) - detector.onset_back, 0)
+    return _time_of(champion.reign, min(onset, progress.seen + len(stream) - 1), stream, progress, log)
 
 
 def _time_of(reign: Reign, position: int, stream: pa.Table, progress: Progress, log: PredictionLog) -> datetime:
@@ -149,9 +176,10 @@ def _judge_windows(
     progress: Progress,
     alarms: Sequence[int],
     outcomes: Sequence[Outcome],
+    memory: SliceMemory,
     log: PredictionLog,
     settings: Settings,
-) -> tuple[tuple[DriftReport, ...], tuple[WindowProfile, ...], Progress]:
+) -> tuple[tuple[DriftReport, ...], tuple[WindowProfile, ...], Progress, SliceMemory]:
     """Judge every full window; the progress then stands at the start of the unfinished one."""
     size = settings.monitor.window_size
     rows = read_stream(log, champion.reign, progress.window, until_commit=progress.commit, columns=WINDOW_COLUMNS)
@@ -170,12 +198,14 @@ def _judge_windows(
             alpha=alarm_budget(settings.monitor).window_alpha,
             outcomes=outcomes,
             labelled=labelled,
+            memory=memory,
         )
         reports.append(report)
         profiles.append(profile_of(champion.baseline, spec, traffic))
+        memory = memory.after(champion.baseline, traffic, report, settings.monitor.slices)
         progress = progress.past(window, report.verdict, alarms)
     progress = dataclasses.replace(progress, pending=len(rows) - size * len(reports))
-    return tuple(reports), tuple(profiles), progress
+    return tuple(reports), tuple(profiles), progress, memory
 
 
 def _labelled_rows(champion: Champion, outcomes: Sequence[Outcome], log: PredictionLog) -> LabelledRows | None:

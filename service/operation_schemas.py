@@ -121,6 +121,8 @@ class VersionView(Shape):
     evidence: dict[str, Any]
     created_at: datetime
     approval: Annotated[Approval | None, Field(description="the newest decision")]
+    measured_against: Annotated[str | None, Field(description="the champion that its gates compared it with")]
+    outdated: Annotated[str | None, Field(description="why its evidence no longer holds: it cannot be approved")]
 
     model_config = _example(
         id=AN_ID,
@@ -137,6 +139,8 @@ class VersionView(Shape):
         },
         created_at=A_TIME,
         approval=None,
+        measured_against="support@2",
+        outdated=None,
     )
 
 
@@ -221,6 +225,24 @@ class FindingView(Shape):
     significant: bool
 
 
+class SliceView(Shape):
+    """One declared slice against its own first traffic: which signal moved most, and what labels say of it."""
+
+    slice: str
+    n: int
+    signal: str
+    effect: float | None
+    p_value: float | None
+    leeway: float | None
+    significant: bool
+    harmful: bool
+    note: str
+    labelled: int
+    accuracy: IntervalView | None
+    accuracy_before: float | None
+    lost: bool
+
+
 class ReportView(Shape):
     """The verdict on one window of one version, with its evidence."""
 
@@ -242,6 +264,7 @@ class ReportView(Shape):
     labelled: int
     calibration: dict[str, float | None]
     moved: dict[str, Any]
+    slices: list[SliceView]
 
 
 class Reports(Shape):

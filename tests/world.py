@@ -77,9 +77,14 @@ class World:
             return access.add_key(connection, name=name, roles=roles, actor="init", now=self.clock())
 
     def candidate(
-        self, *, model: str = MODEL, labels: Sequence[str] = LABELS, evidence: Mapping[str, Any] | None = None
+        self,
+        *,
+        model: str = MODEL,
+        labels: Sequence[str] = LABELS,
+        evidence: Mapping[str, Any] | None = None,
+        parent: str | None = None,
     ) -> ModelVersion:
-        """A version that waits for approval."""
+        """A version that waits for approval; `parent` is the champion that its gates compared it with."""
         with self.ledger.begin() as connection:
             version = versions.add(
                 connection,
@@ -87,7 +92,7 @@ class World:
                 bundle_uri=f"bundles/{new_id()}",
                 bundle_hash=(new_id() + new_id()).replace("-", ""),
                 labels=labels,
-                lineage=lineage(),
+                lineage=lineage() | {"parent": parent},
                 evidence=evidence_of() if evidence is None else evidence,
                 actor="worker",
                 now=self.clock(),

@@ -26,6 +26,9 @@ State = Mapping[str, npt.NDArray[Any]]
 _UNIT = float(2**24)
 """Fixed-point units in 1: features are rounded to 6e-8, far below what sampling adds."""
 
+_WORTH_UNIT = 1_000
+"""Parts of a row in which it is kept how many independent rows a profile is worth."""
+
 _LARGEST_FEATURE = float(2**12)
 """With features of this size sums stay exact over 2^27 (134 million) rows; of size 1, over 2^39."""
 
@@ -92,6 +95,8 @@ class WindowProfile:
     """Rows whose features were all finite: only these are in the sums."""
     feature_units: IntArray
     """Sums of the features in fixed point, shape (features,)."""
+    worth_units: int = 0
+    """How many independent rows the n are worth, in thousandths."""
 
     @classmethod
     def empty(cls, spec: ProfileSpec) -> Self:
@@ -106,7 +111,11 @@ class WindowProfile:
         )
 
     def add(
-        self, signals: Mapping[str, npt.ArrayLike], predicted: npt.ArrayLike, features: npt.ArrayLike
+        self,
+        signals: Mapping[str, npt.ArrayLike],
+        predicted: npt.ArrayLike,
+        features: npt.ArrayLike,
+        worth: float = 1.0,
     ) -> WindowProfile:
         """This profile and n more predictions.
 
@@ -114,6 +123,7 @@ class WindowProfile:
             signals: by name as in the spec, each of shape (n,); NaN is counted as such.
             predicted: shape (n,): predicted classes, integers in `range(classes)`.
             features: shape (n, features); rows that are not finite are left out of the sums.
+            worth: how many independent rows each is worth (`design_effect`).
 
         Raises:
             ValueError: a signal is missing or unknown, lengths differ, or a class or feature is out of range.
@@ -136,6 +146,7 @@ class WindowProfile:
                 class_counts=np.bincount(classes, minlength=self.spec.classes).astype(np.int64),
                 n_features=len(finite),
                 feature_units=np.rint(finite * _UNIT).astype(np.int64).sum(axis=0),
+                worth_units=round(len(classes) * worth * _WORTH_UNIT),
             )
         )
 
@@ -150,7 +161,13 @@ class WindowProfile:
             class_counts=self.class_counts + other.class_counts,
             n_features=self.n_features + other.n_features,
             feature_units=self.feature_units + other.feature_units,
+            worth_units=self.worth_units + other.worth_units,
         )
+
+    @property
+    def worth(self) -> float:
+        """How many independent rows a row is worth, the mean over what was added; 1 for the empty profile."""
+        return self.worth_units / (self.n * _WORTH_UNIT) if self.n else 1.0
 
     def feature_sum(self) -> FloatArray:
         """Sums of the features over `n_features` rows, shape (features,)."""
@@ -170,6 +187,7 @@ class WindowProfile:
             "spec": np.array(self.spec.digest),
             "n": np.array(self.n),
             "n_features": np.array(self.n_features),
+            "worth_units": np.array(self.worth_units),
             "bin_counts": np.concatenate([np.empty(0, dtype=np.int64), *self.bin_counts.values()]),
             "class_counts": self.class_counts.copy(),
             "feature_units": self.feature_units.copy(),
@@ -190,6 +208,7 @@ class WindowProfile:
             class_counts=np.array(arrays["class_counts"]),
             n_features=int(arrays["n_features"]),
             feature_units=np.array(arrays["feature_units"]),
+            worth_units=int(arrays["worth_units"]),
         )
 
     def _checked(self, predicted: npt.ArrayLike, features: npt.ArrayLike) -> tuple[IntArray, FloatArray]:
@@ -220,7 +239,7 @@ def merge_states(states: Sequence[State]) -> dict[str, npt.NDArray[Any]]:
         raise ValueError("profiles of different specs do not merge: they were made against different baselines")
     counted = {
         name: np.sum([state[name] for state in states], axis=0)
-        for name in ("n", "n_features", "bin_counts", "class_counts", "feature_units")
+        for name in ("n", "n_features", "worth_units", "bin_counts", "class_counts", "feature_units")
     }
     return {"format": np.array(_FORMAT), "spec": np.array(str(first["spec"])), **counted}
 

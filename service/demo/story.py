@@ -27,6 +27,7 @@ LAST_MEASURE = 250  # answers of the new champion that the closing figure needs
 SETTLE_SECONDS = 4.0  # until the monitor has judged what was sent last
 PATIENT_POLLS = 120  # how often a rollout is asked for its verdict after the last message
 ROLLOUT_SHARE = 0.7  # of the drifted messages is held back for rollout and measure, however long the training takes
+RETRAININGS = 3  # as many may fail their gates before the story gives up
 
 CONFIG = """\
 # Made by `leeway demo`: a production configuration with its clocks turned forward.
@@ -168,22 +169,44 @@ class Story:
         return alarm
 
     async def _retrain(self) -> str:
-        with self._display.stage("labels", "Collect labels, decide to retrain") as stage:
-            job = await self._until(self._open_job, "labels of the new traffic arrive", stage)
+        """The first candidate that passes its gates. What fails them is repeated by Leeway itself, with more labels."""
+        for attempt in range(1, RETRAININGS + 1):
+            candidate = await self._candidate_of(attempt)
+            if candidate["stage"] != "rejected":
+                return str(candidate["name"])
+            if attempt < RETRAININGS:
+                self._display.note("[yellow]the gates hold it back:[/] the old model serves on, more labels are needed")
+        raise LeewayError(f"{RETRAININGS} retrained models did not pass their gates")
+
+    async def _candidate_of(self, attempt: int) -> Mapping[str, Any]:
+        again = "" if attempt == 1 else f"-{attempt}"
+
+        async def asked() -> dict[str, Any] | None:
+            jobs = (await self._api.get("/v1/jobs", model=MODEL))["jobs"]
+            return jobs[0] if len(jobs) >= attempt else None
+
+        async def trained() -> dict[str, Any] | None:
+            job = await asked()
+            if job is not None and job["state"] == "failed":
+                raise LeewayError(f"the training job failed: {job['result']}")
+            newest: dict[str, Any] = (await self._api.get("/v1/versions", model=MODEL))["versions"][0]
+            return newest if newest["number"] > attempt and newest["stage"] != "candidate" else None
+
+        self._traffic.pace = WATCHED
+        self._traffic.reserve = int(ROLLOUT_SHARE**attempt * len(self._script.drifted))
+        with self._display.stage(f"labels{again}", "Collect labels, decide to retrain") as stage:
+            job = await self._until(asked, "labels of the new traffic arrive", stage)
             stage.detail = str(job["reason"])
-        with self._display.stage("retrain", "Retrain, export, gates") as stage:
+        with self._display.stage(f"retrain{again}", "Retrain, export, gates") as stage:
             self._traffic.pace = CALM
-            self._traffic.reserve = int(ROLLOUT_SHARE * len(self._script.drifted))
-            candidate = await self._until(self._candidate, "a worker trains", stage)
+            candidate: dict[str, Any] = await self._until(trained, "a worker trains", stage)
             stage.detail = f"{candidate['name']}: {_changes(candidate)}"
         rows = [
             (gate["name"], "[green]passed" if gate["passed"] else "[red]failed", str(gate["reason"]))
             for gate in candidate["evidence"]["gates"]
         ]
         self._display.table(("gate", "", "why"), rows)
-        if candidate["stage"] == "rejected":
-            raise LeewayError("the retrained model did not pass its gates")
-        return str(candidate["name"])
+        return candidate
 
     async def _approval(self, candidate: str) -> None:
         with self._display.stage("approve", "Approval") as stage:
@@ -320,18 +343,6 @@ class Story:
 
     async def _received_by_webhook(self) -> bool:
         return any(alert["alert"] == "drift" for alert in self._backstage.alerts)
-
-    async def _open_job(self) -> dict[str, Any] | None:
-        jobs = (await self._api.get("/v1/jobs", model=MODEL))["jobs"]
-        return jobs[0] if jobs else None
-
-    async def _candidate(self) -> dict[str, Any] | None:
-        jobs = (await self._api.get("/v1/jobs", model=MODEL))["jobs"]
-        if jobs and jobs[0]["state"] == "failed":
-            raise LeewayError(f"the training job failed: {jobs[0]['result']}")
-        versions = (await self._api.get("/v1/versions", model=MODEL))["versions"]
-        newest = versions[0]
-        return newest if newest["number"] > 1 and newest["stage"] != "candidate" else None
 
     async def _approve(self, candidate: str, reason: str) -> None:
         await self._api.post(f"/v1/versions/{candidate}/approve", {"reason": reason})

@@ -116,6 +116,17 @@ def test_the_candidates_page_has_all_that_a_decision_needs(grace: Browser, world
     assert "recorded under grace" in page
 
 
+def test_evidence_that_no_longer_holds_is_denounced_and_has_no_approve_button(grace: Browser, world: World) -> None:
+    champion = world.champion()
+    world.candidate(parent=champion.id)
+    world.candidate(parent="gone")
+    assert 'action="/console/versions/support@2/approve"' in grace.get("/versions/support@2").text
+    page = grace.get("/versions/support@3")
+    assert "Its evidence no longer holds: it was measured against gone, but support@1 serves now" in words(page)
+    assert 'action="/console/versions/support@3/approve"' not in page.text
+    assert 'action="/console/versions/support@3/reject"' in page.text
+
+
 def test_a_first_version_stands_alone_its_worst_slices_first(grace: Browser, world: World) -> None:
     slices = [{"slice": f"part {n}", "n": 9, "candidate": n / 20, "champion": None} for n in range(14, 0, -1)]
     metrics = {"candidate": evidence_of()["metrics"]["candidate"], "champion": None}
@@ -223,6 +234,8 @@ def test_drift_says_what_moved_and_what_is_unknown(grace: Browser, world: World)
     assert "voucher 0 118" in page
     assert "similarity moved 0.310 0.100 <0.001" in page
     assert "length 0.040 0.100 –" in page
+    assert "trade in 40 0.0 % 8.0 %" in page
+    assert "channel=chat lost accuracy 120 similarity 0.300" in page
 
 
 def test_a_forged_trail_is_denounced(grace: Browser, world: World) -> None:

@@ -27,6 +27,7 @@ def part_of(window: Traffic, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -
     return replace(
         window,
         ids=[window.ids[row] for row in rows],
+        units=[window.units[row] for row in rows],
         predicted=window.predicted[rows],
         signals={name: values[rows] for name, values in window.signals.items()},
         projected=window.projected[rows],
@@ -67,6 +68,24 @@ def test_a_span_is_judged_as_its_rows_would_be(baseline: Baseline, rng: np.rando
         assert binned[name].effect <= finding.effect + 1e-9  # bins never see more than the rows show
         assert binned[name].effect == pytest.approx(finding.effect, abs=0.02)
         assert binned[name].significant == finding.significant
+
+
+def test_one_clients_many_messages_are_no_more_witnesses_in_a_span_than_in_its_windows(
+    baseline: Baseline, rng: np.random.Generator
+) -> None:
+    crowd, _ = window_of(1_000, rng, new_topic=0.15)
+    from_topic = np.array(["zebra" in (text or "") for text in crowd.texts])
+    few = replace(crowd, units=["bot" if odd else unit for odd, unit in zip(from_topic, crowd.units, strict=True)])
+    spec = profile_spec(baseline)
+    free, bound = (profile_of(baseline, spec, window) for window in (crowd, few))
+    assert free.worth == 1.0
+    assert bound.worth < 0.2
+    merged = unpack(spec, [pack(bound), pack(bound)])
+    assert merged.worth == pytest.approx(bound.worth)
+    for window, profile in ((crowd, free), (few, bound)):
+        exact = by_name(signal_findings(baseline, window, leeway=0.1, alpha=0.001))["strangeness"]
+        span = by_name(span_findings(baseline, profile, leeway=0.1, alpha=0.001))["strangeness"]
+        assert (span.p_value, span.effect) == pytest.approx((exact.p_value, exact.effect), rel=0.05)
 
 
 def test_texts_that_are_not_kept_and_scores_that_are_not_numbers_are_no_drift(

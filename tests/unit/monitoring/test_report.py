@@ -25,6 +25,7 @@ from monitoring.core.types import (
     Outcome,
     Severity,
     SignalFinding,
+    SliceFinding,
     Stage,
     Variant,
     Verdict,
@@ -81,6 +82,8 @@ def test_the_page_draws_what_it_says(clock: FrozenClock, baseline: Baseline) -> 
         "effect of each signal over time",
         "alerts over time",
         "distribution of entropy, baseline and now",
+        "distribution of rarity, baseline and now",
+        "distribution of strangeness, baseline and now",
         "baseline and now",
         "accuracy against confidence",
     ):
@@ -88,7 +91,8 @@ def test_the_page_draws_what_it_says(clock: FrozenClock, baseline: Baseline) -> 
     assert "What to do next" in page
     assert "prediction-29" in page  # examples are named by id
     assert "support@2 answered 700" in page
-    assert "zebra" in page
+    for said in ("zebra", "zebra crossing", "at the zoo", "lost accuracy", "60.0% (50.0% to 70.0%)", "too little yet"):
+        assert f">{said}" in page or f" {said}" in page
 
 
 def test_a_model_without_windows_has_a_page_that_says_so(clock: FrozenClock, baseline: Baseline) -> None:
@@ -227,8 +231,43 @@ def _report(clock: FrozenClock, number: int, rng: np.random.Generator) -> DriftR
             "words": [{"word": "zebra", "texts": 12, "per_10k": 90.0, "baseline_per_10k": 0.0}],
             "length": {"baseline": 12.0, "window": 14.0},
             "examples": [{"id": f"prediction-{number}", "text": HOSTILE}],
-            "clusters": [{"name": HOSTILE, "share": 0.25, "words": ["zebra", HOSTILE], "n": 1200}],
+            "phrases": [{"phrase": "zebra crossing", "texts": 9, "per_10k": 40.0, "baseline_per_10k": 0.0}],
+            "clusters": [
+                {
+                    "name": HOSTILE,
+                    "count": 125,
+                    "share": 0.25,
+                    "baseline_share": 0.001,
+                    "effect": 0.249,
+                    "p_value": 1e-9,
+                    "similarity": 0.4,
+                    "examples": [{"id": "nearest", "text": f"{HOSTILE} at the zoo"}],
+                }
+            ],
+            "slices": [
+                {"slice": f"channel={HOSTILE}", "what": what, "n": 70, "window": now, "usual": usual, "usual_n": 90}
+                | {"effect": now - usual, "p_value": 1e-6}
+                for what, now, usual in (("share", 0.4, 0.1), ("similarity", 0.2, 0.6))
+            ],
         },
+        slices=(
+            SliceFinding(
+                slice=f"tenant={HOSTILE}",
+                n=120,
+                signal="similarity",
+                effect=0.31,
+                p_value=1e-7,
+                leeway=0.1,
+                significant=True,
+                harmful=True,
+                note="",
+                labelled=40,
+                accuracy=Interval(0.6, 0.5, 0.7),
+                accuracy_before=0.9,
+                lost=True,
+            ),
+            SliceFinding("tenant=new", 9, "", 0.0, 1.0, 0.1, False, False, "too little yet", 0, None, None, False),
+        ),
     )
 
 
