@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from monitoring.core.types import DriftReport, Interval, Verdict
-from monitoring.episodes import CALIBRATION, DRIFT, QUALITY
+from monitoring.episodes import CALIBRATION, DRIFT, QUALITY, SLICE
 
 TITLES = {
     Verdict.STABLE: "{name} is on course",
@@ -16,19 +16,22 @@ TITLES = {
     Verdict.INCONCLUSIVE: "Nothing can be said of {name} yet",
 }
 FEW_LABELS = 100
+MOST_SLICES = 5
 
 
 @dataclass(frozen=True)
 class Situation:
-    """All that the words depend on; `seen`: predictions judged so far, `waiting`: names of versions for approval."""
+    """All that the words depend on.
+
+    `seen`: predictions judged so far; `open_alerts`: their summaries, by name; `waiting`: versions for approval.
+    """
 
     name: str
     latest: DriftReport | None
     baseline_accuracy: float | None
-    tolerated_loss: float
     window_size: int
     seen: int
-    open_alerts: tuple[str, ...]
+    open_alerts: Mapping[str, str]
     waiting: tuple[str, ...]
     retraining: bool
 
@@ -71,7 +74,10 @@ def advise(situation: Situation) -> Advice:
 
 
 def _sentences(situation: Situation, latest: DriftReport) -> Iterator[str]:
-    yield f"The last window, {latest.n:,} predictions: {latest.reason}."
+    for name in (QUALITY, SLICE):
+        if said := situation.open_alerts.get(name):
+            yield f"{said[0].upper()}{said[1:]}."
+    yield f"The last window, {latest.n:,} predictions: {_what_moved(latest)}."
     known = situation.baseline_accuracy
     beside = "" if known is None or not math.isfinite(known) else f"; the baseline had {known:.1%}"
     if latest.realised_accuracy is not None and latest.labelled:
@@ -79,6 +85,18 @@ def _sentences(situation: Situation, latest: DriftReport) -> Iterator[str]:
     elif math.isfinite(latest.estimated_accuracy.value):
         doubt = "" if latest.estimate_trustworthy else ", which is not to be relied on"
         yield f"Without labels, {_points(latest.estimated_accuracy)} are estimated to be right{doubt}{beside}."
+
+
+def _what_moved(latest: DriftReport) -> str:
+    """The reason in brief, where it is long."""
+    moved = sorted((item for item in latest.findings if item.significant), key=lambda item: -item.effect)
+    if not moved:
+        return latest.reason
+    said = f"{len(moved)} of {len(latest.findings)} signals differ from the baseline beyond chance"
+    most = f"{moved[0].signal} most, by {moved[0].effect:.2f} where {moved[0].leeway:.2f} is tolerated"
+    slices = [item.slice for item in latest.slices if item.harmful]
+    by_themselves = f"; by themselves moved {', '.join(slices[:MOST_SLICES])}" if slices else ""
+    return f"{said}, {most}{by_themselves}"
 
 
 def _steps(situation: Situation, latest: DriftReport) -> Iterator[str]:

@@ -24,7 +24,11 @@ def render_backtest(result: BacktestResult, *, name: str, leeway: float, made_at
         summary=result.summary,
         accuracy=accuracy,
         accuracy_chart=line_chart(times, accuracy, marks=[i for i, window in enumerate(windows) if window.alarm]),
-        effect_chart=heat_chart(times, effects_by_signal([window.signals for window in windows]), full=2 * leeway),
+        effect_chart=heat_chart(
+            times,
+            effects_by_signal([window.signals for window in windows], [window.moved for window in windows]),
+            full=2 * leeway,
+        ),
         what_if=result.what_if,
         leeway=leeway,
         made_at=made_at,

@@ -19,6 +19,7 @@ from monitoring.core.lifecycle import OPEN_JOBS
 from monitoring.core.registry import Registry
 from monitoring.core.settings import MonitorSettings
 from monitoring.core.types import Alert, DriftReport, ModelVersion, Outcome, SignalFinding, Stage, Variant
+from monitoring.episodes import DRIFT
 from monitoring.profiles import profile_spec, span_findings, unpack
 from monitoring.stats.profile import WindowProfile
 
@@ -31,13 +32,13 @@ USUAL_SPAN = timedelta(days=7)
 class Found:
     """What the ledger knows of one version in a span of time: newest MAX_WINDOWS reports, oldest first, and the rest.
 
-    `asked`: whether somebody named the span; `elsewhere`: predictions by name of the model's other versions in it.
+    `meaning`: what the span is, in words; `elsewhere`: predictions by name of the model's other versions in it.
     """
 
     version: ModelVersion
     since: datetime
     until: datetime
-    asked: bool
+    meaning: str
     reports: Sequence[DriftReport]
     kept: Sequence[KeptProfile]
     elsewhere: Mapping[str, int]
@@ -50,13 +51,17 @@ class Found:
 
 @dataclass(frozen=True)
 class Span:
-    """The windows of a span as one: what was merged, how it differs from the baseline, and what could not be merged."""
+    """The windows of a span as one: what was merged, how it differs from the baseline, and what could not be merged.
+
+    `alpha`: the level of its tests, all together.
+    """
 
     start: datetime
     end: datetime
     windows: int
     foreign: int
     profile: WindowProfile
+    alpha: float
     findings: Sequence[SignalFinding]
 
     def as_json(self) -> dict[str, Any]:
@@ -106,8 +111,10 @@ def read_baseline(registry: Registry, version: ModelVersion) -> tuple[Baseline |
 def find(
     connection: Connection, version: ModelVersion, *, since: datetime | None, until: datetime | None, now: datetime
 ) -> Found:
-    """Gather what is known of `version` between the two; by default its newest windows, and a week of its traffic."""
-    asked = since is not None or until is not None
+    """Gather what is known of `version` between the two.
+
+    By default its newest windows, and of its traffic what came since its drift began, or else the last week's.
+    """
     end = now if until is None else until
     reports = [report for _, report in verdicts.reports(connection, version.model, version=version.id, limit=5_000)]
     reports = [
@@ -115,15 +122,19 @@ def find(
         for report in reversed(reports)
         if report.window_start < end and (since is None or report.window_end > since)
     ][-MAX_WINDOWS:]
-    newest = reports[-1].window_end if reports else end
-    begin = since if since is not None else (reports[0].window_start if asked and reports else newest - USUAL_SPAN)
+    open_alerts = alerts.find(connection, model=version.model, open_only=True)
+    if since is not None or until is not None:
+        begin = since or (reports[0].window_start if reports else end - USUAL_SPAN)
+        meaning = "the span that was asked for"
+    else:
+        begin, meaning = _usual_span(reports, open_alerts, version, end)
     others = profiles.versions_within(connection, version.model, begin, end)
     gauges = {kept: values for _, kept, values, _ in verdicts.load_gauges(connection)}
     return Found(
         version=version,
         since=begin,
         until=end,
-        asked=asked,
+        meaning=meaning,
         reports=reports,
         kept=profiles.find(connection, version.id, since=begin, until=end),
         elsewhere={versions.get(connection, name).name: n for name, n in others.items() if name != version.id},
@@ -145,6 +156,19 @@ def find(
     )
 
 
+def _usual_span(
+    reports: Sequence[DriftReport], open_alerts: Sequence[Alert], version: ModelVersion, end: datetime
+) -> tuple[datetime, str]:
+    """From when on, and what that is: since the open drift began, where that is less than a week of traffic."""
+    week = (reports[-1].window_end if reports else end) - USUAL_SPAN
+    for alert in open_alerts:
+        onset = alert.detail.get("onset_at")
+        if reports and alert.name == DRIFT and alert.detail.get("version") == version.id and onset is not None:
+            began = min(datetime.fromisoformat(onset), reports[-1].window_start)
+            return max(began, week), f"since the drift began, about {began:%Y-%m-%d %H:%M}"
+    return week, f"the last {USUAL_SPAN.days} days of traffic"
+
+
 def judge_span(found: Found, baseline: Baseline, settings: MonitorSettings) -> Span | None:
     """The kept windows of the span as one, at the level of one window; None where there is none of this baseline.
 
@@ -155,11 +179,13 @@ def judge_span(found: Found, baseline: Baseline, settings: MonitorSettings) -> S
     if not own:
         return None
     merged = unpack(spec, [kept.state for kept in own])
+    alpha = alarm_budget(settings).window_alpha
     return Span(
         start=min(kept.window_start for kept in own),
         end=max(kept.window_end for kept in own),
         windows=sum(kept.windows for kept in own),
         foreign=sum(kept.windows for kept in found.kept) - sum(kept.windows for kept in own),
         profile=merged,
-        findings=span_findings(baseline, merged, leeway=settings.leeway, alpha=alarm_budget(settings).window_alpha),
+        alpha=alpha,
+        findings=span_findings(baseline, merged, leeway=settings.leeway, alpha=alpha),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from monitoring.charts.svg import finite
+from monitoring.charts.time import Effects
 from monitoring.core.types import Interval
 
 NOTHING = "–"
+LEAST_P_VALUE = 1e-16  # what is smaller says nothing more
 
 
 def render(template: str, **values: Any) -> str:
@@ -21,10 +23,13 @@ def render(template: str, **values: Any) -> str:
     return _pages().get_template(template).render(**values)
 
 
-def effects_by_signal(windows: Sequence[Mapping[str, float]]) -> list[tuple[str, list[float | None]]]:
-    """Each signal that any window knows, with its effect in every window."""
+def effects_by_signal(windows: Sequence[Mapping[str, float]], moved: Sequence[Collection[str]]) -> list[Effects]:
+    """Each signal that any window knows, with its effect in every window, and where it `moved` beyond chance."""
     names = dict.fromkeys(name for window in windows for name in window)
-    return [(name, [window.get(name) for window in windows]) for name in names]
+    return [
+        Effects(name, [window.get(name) for window in windows], [name in significant for significant in moved])
+        for name in names
+    ]
 
 
 @cache
@@ -83,4 +88,6 @@ def _number(value: Any, digits: int = 3) -> str:
 def _p_value(value: float) -> str:
     if not finite(value):
         return NOTHING
-    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+    if value < LEAST_P_VALUE:
+        return f"< {LEAST_P_VALUE:.0e}"
+    return f"{value:.4f}" if value >= 0.0001 else f"{value:.0e}".replace("e-0", "e-")

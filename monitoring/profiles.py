@@ -106,14 +106,19 @@ def merge_packed(states: Sequence[bytes]) -> bytes:
 
 
 def _edges(values: Floats, frozen: Floats | None) -> Floats:
-    """The detector's frozen edges, or quantiles and even steps over [0, 1], in which the other signals lie.
+    """The detector's frozen edges, or quantiles, and even steps over [0, 1] for a signal that lies within.
 
-    Two more keep apart what is beyond all that the baseline has, even where it has one value only.
+    Two more keep apart what is beyond all that the baseline has, even where it has one value only. Whole numbers need
+    whole edges.
     """
-    inside = np.concatenate([bin_edges(values), np.linspace(0.0, 1.0, EVEN_STEPS + 1)]) if frozen is None else frozen
+    inside = bin_edges(values) if frozen is None else frozen
     known = values[np.isfinite(values)]
-    ends = [known.min(), np.nextafter(known.max(), np.inf)] if len(known) else []
-    return np.unique(np.concatenate([inside, ends]))
+    if len(known) == 0:
+        return inside
+    low, high = float(known.min()), float(known.max())
+    steps = np.linspace(0.0, 1.0, EVEN_STEPS + 1) if 0.0 <= low and high <= 1.0 else []
+    edges = np.concatenate([inside, steps, [low, np.nextafter(high, np.inf)]])
+    return np.unique(np.ceil(edges) if np.array_equal(known, np.rint(known)) and high > 1.0 else edges)
 
 
 def _column(baseline: Baseline, window: Traffic, name: str) -> Floats:

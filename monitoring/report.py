@@ -65,7 +65,10 @@ def render_report(
         ),
         effect_chart=heat_chart(
             times,
-            effects_by_signal([{f.signal: f.effect for f in report.findings} for report in reports]),
+            effects_by_signal(
+                [{f.signal: f.effect for f in report.findings} for report in reports],
+                [{f.signal for f in report.findings if f.significant} for report in reports],
+            ),
             full=2 * settings.leeway,
         ),
         alert_chart=timeline(times, [_stretch(alert) for alert in reversed(found.alerts)]) if times else None,
@@ -87,10 +90,13 @@ def advice_on(found: Found, settings: MonitorSettings) -> Advice:
             name=found.version.name,
             latest=found.reports[-1] if found.reports else None,
             baseline_accuracy=found.gauges.get("baseline_accuracy"),
-            tolerated_loss=settings.tolerated_loss,
             window_size=settings.window_size,
             seen=int(found.gauges.get("seen") or 0),
-            open_alerts=tuple(alert.name for alert in found.alerts if alert.resolved_at is None),
+            open_alerts={
+                alert.name: alert.summary.removeprefix(f"{found.version.name}: ")
+                for alert in found.alerts
+                if alert.resolved_at is None
+            },
             waiting=tuple(version.name for version in found.waiting),
             retraining=found.retraining,
         )

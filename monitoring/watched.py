@@ -31,9 +31,9 @@ Advance = Callable[[int, int], None]
 class WindowResult:
     """One window as the monitor judged it, beside the truth. None: nothing can be said, as of a window without rows.
 
-    `alarm`: an alert of drift or quality fired at its end; `signals`: effect by signal; `static_accuracy`: of the first
-    model, never retrained; `decision`: what the policy said about retraining, and whether it `asked` for one;
-    `trustworthy`: the estimate was given without 'cannot tell'.
+    `alarm`: an alert of drift or quality fired at its end; `signals`: effect by signal, and those that `moved` beyond
+    chance; `static_accuracy`: of the first model, never retrained; `decision`: what the policy said about retraining,
+    and whether it `asked` for one; `trustworthy`: the estimate was given without 'cannot tell'.
     """
 
     start: datetime
@@ -55,6 +55,7 @@ class WindowResult:
     trustworthy: bool | None = None
     static_accuracy: float | None = None
     signals: Mapping[str, float] = field(default_factory=dict)
+    moved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ def _result(
         trustworthy=report.estimate_trustworthy,
         static_accuracy=float(_correct(alone, static.config.labels, truth).mean()),
         signals={finding.signal: finding.effect for finding in report.findings},
+        moved=tuple(finding.signal for finding in report.findings if finding.significant),
     )
 
 

@@ -16,14 +16,14 @@ SMALL_WIDTH, SMALL_HEIGHT = 280, 120
 COLUMNS = 40
 LEAST_SHOWN = 0.005
 ROW = 24
-NAME_WIDTH = 170
-WIDTH = 560
+NAME_WIDTH = 150
+WIDTH = 440
 
 
 def distribution_chart(edges: FloatArray, usual: IntArray, now: IntArray, *, name: str) -> Markup:
     """How a signal is distributed: the baseline as an area, now as a line, from counts (bins,) by frozen edges.
 
-    What lies beyond the range shown is drawn in the outermost column, so that nothing is hidden.
+    What lies beyond the range shown is drawn in the outermost column, which says so, and nothing is hidden.
     """
     if len(edges) < 2 or usual[:-1].sum() == 0 or now[:-1].sum() == 0:
         return picture(SMALL_WIDTH, SMALL_HEIGHT, [text(8, 60, "one value only, or none")], name)
@@ -41,12 +41,13 @@ def distribution_chart(edges: FloatArray, usual: IntArray, now: IntArray, *, nam
         ]  # steps, since bins have no shape within
 
     shape = [(0.0, bottom), *outline(usual_mass), (float(SMALL_WIDTH), bottom)]
+    below, above = _beyond(edges, usual + now, low, high)
     parts = [
         area(" ".join(f"{x:.1f},{y:.1f}" for x, y in shape), f"usual {GREY}"),
         curve(outline(now_mass), BLUE),
         rule((0, bottom), (SMALL_WIDTH, bottom)),
-        text(0, SMALL_HEIGHT - 5, f"{low:.3g}"),
-        text(SMALL_WIDTH, SMALL_HEIGHT - 5, f"{high:.3g}", "end"),
+        text(0, SMALL_HEIGHT - 5, f"{'≤ ' if below else ''}{low:.3g}"),
+        text(SMALL_WIDTH, SMALL_HEIGHT - 5, f"{'≥ ' if above else ''}{high:.3g}", "end"),
     ]
     return picture(SMALL_WIDTH, SMALL_HEIGHT, parts, f"distribution of {name}, baseline and now")
 
@@ -57,7 +58,7 @@ def shares_chart(rows: Sequence[Mapping[str, Any]], *, before: str, after: str, 
     parts = []
 
     def x(value: float) -> float:
-        return NAME_WIDTH + (WIDTH - NAME_WIDTH - 130) * value / largest
+        return NAME_WIDTH + (WIDTH - NAME_WIDTH - 110) * value / largest
 
     for number, row in enumerate(rows):
         y = 6 + ROW * number + ROW / 2
@@ -124,6 +125,13 @@ def _range_shown(edges: FloatArray, counts: IntArray) -> tuple[float, float]:
     return (low, high) if high > low else (float(edges[0]), float(edges[-1]))
 
 
+def _beyond(edges: FloatArray, counts: IntArray, low: float, high: float) -> tuple[bool, bool]:
+    """Whether there are more than a few rows below and above the range."""
+    first, last = np.searchsorted(edges, [low, high], side="right")
+    few = LEAST_SHOWN * counts[:-1].sum()
+    return bool(counts[:first].sum() > few), bool(counts[last:-1].sum() > few)
+
+
 def _mass(edges: FloatArray, counts: IntArray, grid: FloatArray) -> FloatArray:
     """Shares of the rows between the points of `grid`, those within a bin spread evenly over it."""
     below = np.cumsum(counts[:-1]) / counts[:-1].sum()
@@ -133,5 +141,5 @@ def _mass(edges: FloatArray, counts: IntArray, grid: FloatArray) -> FloatArray:
     return mass
 
 
-def _cut(name: str, letters: int = 24) -> str:
+def _cut(name: str, letters: int = 22) -> str:
     return name if len(name) <= letters else f"{name[: letters - 1]}…"

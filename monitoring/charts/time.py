@@ -31,6 +31,15 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Effects:
+    """A signal's effect in each window, None where it is not known, and whether it was beyond chance."""
+
+    signal: str
+    values: Sequence[float | None]
+    sure: Sequence[bool]
+
+
+@dataclass(frozen=True)
 class Stretch:
     """Something that lasted: a lane's name, from when to when (None: it lasts), a colour, and what it was."""
 
@@ -68,21 +77,25 @@ def line_chart(times: Sequence[datetime], lines: Sequence[Line], *, marks: Seque
     return picture(WIDTH, HEIGHT, parts, "; ".join(line.name for line in lines))
 
 
-def heat_chart(times: Sequence[datetime], rows: Sequence[tuple[str, Sequence[float | None]]], *, full: float) -> Markup:
-    """A row of cells for each signal: empty at no effect, deepest at `full` or more; a cross where nothing is known."""
+def heat_chart(times: Sequence[datetime], rows: Sequence[Effects], *, full: float) -> Markup:
+    """A row of cells for each signal: empty at no effect, deepest at `full` or more; a cross where nothing is known.
+
+    What chance explains is grey.
+    """
     width = (WIDTH - LEFT - RIGHT) / max(len(times), 1)
     parts = []
-    for number, (name, values) in enumerate(rows):
+    for number, row in enumerate(rows):
         top = TOP + number * ROW
-        parts.append(text(LEFT - 8, top + ROW / 2 + 3, name, "end"))
-        for column, value in enumerate(values):
+        parts.append(text(LEFT - 8, top + ROW / 2 + 3, row.signal, "end"))
+        for column, (value, sure) in enumerate(zip(row.values, row.sure, strict=True)):
             left = LEFT + column * width
             if not finite(value):
                 parts.append(text(left + width / 2, top + ROW / 2 + 3, "×", "middle"))
                 continue
-            hint = f"{name}, {times[column]:%Y-%m-%d %H:%M}: {value:.3f}"
+            hint = f"{row.signal}, {times[column]:%Y-%m-%d %H:%M}: {value:.3f}{'' if sure else ', within chance'}"
             opacity = min(max(value, 0.0) / full, 1.0)
-            parts.append(box((left, top), width - min(1.0, width / 8), ROW - 2, "cell", opacity=opacity, hint=hint))
+            kind = "cell" if sure else "cell chance"
+            parts.append(box((left, top), width - min(1.0, width / 8), ROW - 2, kind, opacity=opacity, hint=hint))
     height = TOP + len(rows) * ROW + BOTTOM
     return picture(WIDTH, height, [*parts, _dates(times, height)], "effect of each signal over time")
 
@@ -121,10 +134,10 @@ def _place(moment: datetime, times: Sequence[datetime]) -> float:
 
 
 def _dates(times: Sequence[datetime], bottom: float) -> Markup:
-    step = max(math.ceil(len(times) / MAX_TICKS), 1)
+    """As short as tells them apart."""
+    shown = range(0, len(times), max(math.ceil(len(times) / MAX_TICKS), 1))
     spread = (times[-1] - times[0]).days if times else 0
-    form = "%Y-%m" if spread > 365 else "%m-%d" if spread > 2 else "%H:%M"
-    return joined(
-        text(_x(number, len(times)), bottom - 8, times[number].strftime(form), "middle")
-        for number in range(0, len(times), step)
-    )
+    form = "%Y-%m" if spread > 365 else "%m-%d" if spread > 0 else "%H:%M"
+    if len({times[number].strftime(form) for number in shown}) < len(shown):
+        form = "%Y-%m-%d" if spread > 365 else "%m-%d %H:%M" if spread > 0 else "%H:%M:%S"
+    return joined(text(_x(number, len(times)), bottom - 8, times[number].strftime(form), "middle") for number in shown)

@@ -186,9 +186,13 @@ def _ks_result(
 
 
 def _lower_tails(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Counts (x, y) in each of _TAILS, shape (tails, 2): the longest run of bins that the share allows."""
+    """Counts (x, y) in each of _TAILS, shape (tails, 2): the longest run of bins that the share allows.
+
+    And the shortest that it does not: what is new can lie in one bin that no share allows.
+    """
     pooled = np.cumsum(x + y)
-    ends = np.unique(np.searchsorted(pooled, np.array(_TAILS) * pooled[-1], side="right"))
+    ends = np.searchsorted(pooled, np.array(_TAILS) * pooled[-1], side="right")
+    ends = np.unique(np.minimum([*ends, ends[-1] + 1], len(pooled)))
     tails: FloatArray = np.stack([np.cumsum(x), np.cumsum(y)], axis=1)[ends[ends > 0] - 1]
     filled: FloatArray = tails[tails.sum(axis=1) > 0]
     return filled

@@ -12,7 +12,7 @@ import pytest
 from monitoring.baseline import Baseline
 from monitoring.charts.shapes import distribution_chart
 from monitoring.charts.svg import BLUE
-from monitoring.charts.time import Line, Stretch, heat_chart, line_chart, timeline
+from monitoring.charts.time import Effects, Line, Stretch, heat_chart, line_chart, timeline
 from monitoring.core.errors import InvalidInput
 from monitoring.core.ledger.profiles import KeptProfile
 from monitoring.core.settings import MonitorSettings
@@ -152,7 +152,7 @@ def test_gaps_are_not_drawn_over(clock: FrozenClock) -> None:
     drawn = line_chart(times, [Line("accuracy", BLUE, [0.9, None, NAN, 0.8])])
     assert drawn.count("<circle") == 2
     assert "<path" not in drawn
-    assert heat_chart(times[:1], [("length", [None])], full=0.2).count("×") == 1
+    assert heat_chart(times[:1], [Effects("length", [None], [False])], full=0.2).count("×") == 1
 
 
 def test_what_lasts_is_drawn_to_the_end_and_what_was_before_at_the_start(clock: FrozenClock) -> None:
@@ -185,7 +185,7 @@ def _found(clock: FrozenClock, baseline: Baseline, *, windows: int, outcomes: in
         version=ModelVersion("v", "support", 3, Stage.PRODUCTION, "", "", ("a", "b"), {}, {}, clock.now),
         since=clock.now,
         until=clock.now + timedelta(hours=windows),
-        asked=False,
+        meaning="the last 7 days of traffic",
         reports=reports,
         kept=_kept(reports, baseline, rng),
         elsewhere={"support@2": 700} if windows else {},
