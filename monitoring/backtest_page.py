@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from markupsafe import Markup
+
 from monitoring.backtest import BacktestResult
-from monitoring.charts.svg import BLUE, GREEN, ORANGE
-from monitoring.charts.time import Line, heat_chart, line_chart
+from monitoring.charts.svg import BLUE, GREEN, GREY, ORANGE
+from monitoring.charts.time import Course, Line, course_chart, heat_chart, line_chart
+from monitoring.core.types import Verdict
 from monitoring.pages import effects_by_signal, render
-from monitoring.watched import WindowResult
+from monitoring.watched import WindowResult, iso
+
+COLOURS = {Verdict.STABLE: GREEN, Verdict.NOTICE: BLUE, Verdict.DRIFT: ORANGE, Verdict.INCONCLUSIVE: GREY}
 
 
 def render_backtest(result: BacktestResult, *, name: str, leeway: float, made_at: datetime) -> str:
@@ -30,9 +35,33 @@ def render_backtest(result: BacktestResult, *, name: str, leeway: float, made_at
             full=2 * leeway,
         ),
         what_if=result.what_if,
+        colours=COLOURS,
+        course_chart=_courses(result),
         leeway=leeway,
         made_at=made_at,
     )
+
+
+def _courses(result: BacktestResult) -> Markup:
+    """What was replayed, and what other settings would have made of the first model's answers."""
+    judged = [window for window in result.windows if window.n]
+    retrained = {item["at"] for item in result.summary["retrainings"]}
+    replayed = Course(
+        "as replayed",
+        [COLOURS[window.verdict] for window in judged],
+        [window.alarm for window in judged],
+        [iso(window.end) in retrained for window in judged],
+    )
+    others = [
+        Course(
+            f"{outlook.false_alarms_per_year:g}/yr, {outlook.leeway:g}",
+            [COLOURS[verdict] for verdict in outlook.verdicts],
+            outlook.alarmed,
+            [False] * len(judged),
+        )
+        for outlook in result.what_if
+    ]
+    return course_chart([window.start for window in judged], [replayed, *others])
 
 
 def _accuracy_lines(windows: Sequence[WindowResult], *, retrained: bool) -> list[Line]:

@@ -159,13 +159,15 @@ def find(
 def _usual_span(
     reports: Sequence[DriftReport], open_alerts: Sequence[Alert], version: ModelVersion, end: datetime
 ) -> tuple[datetime, str]:
-    """From when on, and what that is: since the open drift began, where that is less than a week of traffic."""
+    """From when on, and what that is: the windows that lie mostly after the open drift began, of at most a week."""
     week = (reports[-1].window_end if reports else end) - USUAL_SPAN
     for alert in open_alerts:
         onset = alert.detail.get("onset_at")
         if reports and alert.name == DRIFT and alert.detail.get("version") == version.id and onset is not None:
-            began = min(datetime.fromisoformat(onset), reports[-1].window_start)
-            return max(began, week), f"since the drift began, about {began:%Y-%m-%d %H:%M}"
+            began = datetime.fromisoformat(onset)
+            after = [r.window_start for r in reports if r.window_end - began > began - r.window_start]
+            start = after[0] if after else reports[-1].window_start
+            return max(start, week), f"since the drift began, about {began:%Y-%m-%d %H:%M}"
     return week, f"the last {USUAL_SPAN.days} days of traffic"
 
 

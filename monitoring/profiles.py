@@ -116,7 +116,7 @@ def _edges(values: Floats, frozen: Floats | None) -> Floats:
     if len(known) == 0:
         return inside
     low, high = float(known.min()), float(known.max())
-    steps = np.linspace(0.0, 1.0, EVEN_STEPS + 1) if 0.0 <= low and high <= 1.0 else []
+    steps = np.linspace(0.0, 1.0, EVEN_STEPS + 1) if 0.0 <= low and high <= 1.0 else np.empty(0)
     edges = np.concatenate([inside, steps, [low, np.nextafter(high, np.inf)]])
     return np.unique(np.ceil(edges) if np.array_equal(known, np.rint(known)) and high > 1.0 else edges)
 

@@ -36,7 +36,7 @@ from monitoring.history import Asked
 from monitoring.intake import Reign, StreamPoint
 from monitoring.policy import Action, Decision
 from monitoring.progress import Progress
-from monitoring.sighting import MAX_REFIT_LABELS, Champion, Sighting, random_for
+from monitoring.sighting import MAX_REFIT_LABELS, Champion, Sighting, random_for, suspicious
 from monitoring.signals import Traffic, traffic_of
 from monitoring.stats.sequential import EDetector
 
@@ -236,13 +236,16 @@ class Replay:
                 at=times[first.index],
                 cycle_learned=first.cycle_learned,
             )
+        suspected = None
+        if not alarms and report.verdict is Verdict.DRIFT and suspicious(champion.detector):
+            suspected = self._answered.times[max(len(self._answered.times) - champion.detector.onset_back, 0)]
         if report.verdict is Verdict.DRIFT or alarms:
             quiet = 0
         else:
             quiet = progress.quiet + (report.verdict is not Verdict.INCONCLUSIVE)
         seen = StreamPoint(progress.seen + len(traffic), 0, 0)
         self._progress = dataclasses.replace(progress, window=seen, quiet=quiet)
-        return Sighting(champion, alarm, (report,), self._progress)
+        return Sighting(champion, alarm, (report,), self._progress, suspected_at=suspected)
 
 
 def _seconds(times: Sequence[datetime]) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:

@@ -113,6 +113,11 @@ def look(
     return Sighting(champion, alarm, reports, progress, profiles, suspected, memory)
 
 
+def suspicious(detector: EDetector) -> bool:
+    """Whether the detector holds half the evidence of an alarm, or more."""
+    return detector.statistic >= SUSPICION * math.log1p(detector.threshold)
+
+
 def random_for(seed: int, version: str, commit: int) -> np.random.Generator:
     """The randomness for one commit of one version: the same whenever and by whomever it is worked on."""
     name = int.from_bytes(hashlib.blake2b(version.encode(), digest_size=8).digest())
@@ -151,9 +156,9 @@ def _first_alarm(
 
 
 def _suspicion(champion: Champion, stream: pa.Table, progress: Progress, log: PredictionLog) -> datetime | None:
-    """When the change began for which the detector holds half the evidence of an alarm, or more; None below that."""
+    """When the change began that the detector suspects; None where it does not."""
     detector = champion.detector
-    if detector.statistic < SUSPICION * math.log1p(detector.threshold):
+    if not suspicious(detector):
         return None
     onset = max(progress.seen + len(stream) - detector.onset_back, 0)
     return _time_of(champion.reign, min(onset, progress.seen + len(stream) - 1), stream, progress, log)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ TOLERANCES = (0.5, 1.0, 2.0)
 class Outlook:
     """What the first model's traffic would have led to under other settings, without retraining.
 
-    `verdicts`: share of the windows by verdict; `chosen`: these are the settings in force.
+    Of each window with rows: its verdict, and whether it `alarmed`. `chosen`: these are the settings in force.
     """
 
     false_alarms_per_year: float
@@ -36,7 +36,8 @@ class Outlook:
     alarms: int
     first_alarm: str | None
     retrainings_asked: int
-    verdicts: Mapping[str, float]
+    verdicts: tuple[Verdict, ...]
+    alarmed: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -126,5 +127,6 @@ def _outlook(windows: Sequence[WindowResult], monitor: MonitorSettings, *, chose
         alarms=len(alarms),
         first_alarm=iso(alarms[0].end) if alarms else None,
         retrainings_asked=sum(window.asked for window in windows),
-        verdicts={verdict: sum(w.verdict is verdict for w in windows) / max(len(windows), 1) for verdict in Verdict},
+        verdicts=tuple(window.verdict for window in windows),
+        alarmed=tuple(window.alarm for window in windows),
     )

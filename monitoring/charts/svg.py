@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from markupsafe import Markup
 
-BLUE, ORANGE, GREEN, RED, GREY = "blue", "orange", "green", "red", "grey"
+BLUE, ORANGE, GREEN, RED, GREY, INK = "blue", "orange", "green", "red", "grey", "black"
 Scale = Callable[[float], float]
 Point = tuple[float, float]
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from markupsafe import Markup
 
-from monitoring.charts.svg import RED, band, box, curve, finite, joined, picture, rule, share_grid, text
+from monitoring.charts.svg import INK, RED, band, box, curve, dot, finite, joined, picture, rule, share_grid, text
 
 WIDTH, HEIGHT = 860, 270
 LEFT, RIGHT, TOP, BOTTOM = 96, 12, 14, 28
@@ -37,6 +37,16 @@ class Effects:
     signal: str
     values: Sequence[float | None]
     sure: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Course:
+    """What was made of each window under some settings: its verdict's colour or None, whether it alarmed, retrained."""
+
+    name: str
+    colours: Sequence[str | None]
+    alarmed: Sequence[bool]
+    retrained: Sequence[bool]
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,28 @@ def heat_chart(times: Sequence[datetime], rows: Sequence[Effects], *, full: floa
             parts.append(box((left, top), width - min(1.0, width / 8), ROW - 2, kind, opacity=opacity, hint=hint))
     height = TOP + len(rows) * ROW + BOTTOM
     return picture(WIDTH, height, [*parts, _dates(times, height)], "effect of each signal over time")
+
+
+def course_chart(times: Sequence[datetime], courses: Sequence[Course]) -> Markup:
+    """A row of cells for each course; a dot where it alarmed, a ring of arrows where it retrained afterwards."""
+    width = (WIDTH - LEFT - RIGHT) / max(len(times), 1)
+    parts = []
+    for number, course in enumerate(courses):
+        middle = TOP + number * ROW + ROW / 2
+        parts.append(text(LEFT - 8, middle + 3, course.name, "end"))
+        for column, (colour, alarmed, retrained) in enumerate(
+            zip(course.colours, course.alarmed, course.retrained, strict=True)
+        ):
+            left = LEFT + column * width
+            if colour is not None:
+                parts.append(box((left, middle - 9), width - min(1.0, width / 8), 18, f"usual {colour}"))
+            if alarmed:
+                hint = f"alarm at the end of the window from {times[column]:%Y-%m-%d %H:%M}"
+                parts.append(dot((left + width / 2, middle), INK, radius=4, hint=hint))
+            if retrained:
+                parts.append(text(left + width - 2, middle + 5, "↻", "end", "name"))
+    height = TOP + len(courses) * ROW + BOTTOM
+    return picture(WIDTH, height, [*parts, _dates(times, height)], "verdicts and alarms over time, by settings")
 
 
 def timeline(times: Sequence[datetime], stretches: Sequence[Stretch]) -> Markup:

@@ -107,6 +107,7 @@ def test_retraining_learns_the_new_topic_and_only_what_was_labelled(
     assert result.summary["retrained_accuracy"] > result.summary["static_accuracy"]
     page = render_backtest(result, name="tickets.csv", leeway=0.1, made_at=START)
     assert "never retrained" in page
+    assert page.count(">↻<") == 1
     assert len(page.encode()) < 300_000
 
 
@@ -133,10 +134,14 @@ def test_what_if_judges_the_same_answers_by_other_settings(
     assert len(result.what_if) == 9
     assert (chosen.alarms, chosen.first_alarm) == (result.summary["alarms"], result.summary["first_alarm"])
     assert chosen.retrainings_asked == result.summary["retrainings_asked"]
-    drifted = {outlook.tolerated_loss: outlook.verdicts[Verdict.DRIFT] for outlook in result.what_if}
+    drifted = {outlook.tolerated_loss: outlook.verdicts.count(Verdict.DRIFT) for outlook in result.what_if}
     assert drifted[0.015] >= drifted[0.06]
     page = render_backtest(result, name="<b>tickets</b>.csv", leeway=0.1, made_at=START)
-    assert "What if?" in page
+    assert "what if?" in page
+    drawn = page[page.index("verdicts and alarms over time") :]
+    assert drawn.count("alarm at the end of the window") == chosen.alarms + sum(o.alarms for o in result.what_if)
+    for outlook in result.what_if:
+        assert f">{outlook.false_alarms_per_year:g}/yr, {outlook.leeway:g}<" in drawn
     assert "<b>tickets" not in page
     json.dumps(result.as_json(), allow_nan=False)
 

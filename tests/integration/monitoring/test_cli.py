@@ -184,6 +184,8 @@ def test_a_past_span_is_judged_from_what_its_windows_left(world: World, tmp_path
     both = effects("--since", f"{calm_until - timedelta(days=1):%Y-%m-%d}")
     assert both["similarity"][0] == 4
     assert calm["similarity"][1] < both["similarity"][1] < later["similarity"][1]
+    assert effects() == later  # without a span: since the drift began
+    assert "since the drift began, about 2026-01-05 12:06" in page.read_text()
     empty = run("report", MODEL, "--out", str(page), "--since", "2026-02-01", "--until", "2026-01-01")
     assert empty.exit_code == 1
     assert "is empty" in empty.stderr

@@ -91,7 +91,14 @@ def test_the_page_draws_what_it_says(clock: FrozenClock, baseline: Baseline) -> 
     assert "What to do next" in page
     assert "prediction-29" in page  # examples are named by id
     assert "support@2 answered 700" in page
-    for said in ("zebra", "zebra crossing", "at the zoo", "lost accuracy", "60.0% (50.0% to 70.0%)", "too little yet"):
+    for said in (
+        "zebra",
+        "zebra crossing",
+        "at the zoo",
+        "lost accuracy",
+        "60.0% (50.0% to 70.0%) of 40",
+        "too little yet",
+    ):
         assert f">{said}" in page or f" {said}" in page
 
 
