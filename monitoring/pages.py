@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -30,27 +30,6 @@ def effects_by_signal(windows: Sequence[Mapping[str, float]], moved: Sequence[Co
         Effects(name, [window.get(name) for window in windows], [name in significant for significant in moved])
         for name in names
     ]
-
-
-@cache
-def _pages() -> Environment:
-    pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters |= {
-        "share": _share,
-        "interval": _interval,
-        "moment": _moment,
-        "day": _day,
-        "number": _number,
-        "p_value": _p_value,
-        "points": _points,
-    }
-    return pages
 
 
 def _share(value: float | None) -> str:
@@ -91,3 +70,28 @@ def _p_value(value: float) -> str:
     if value < LEAST_P_VALUE:
         return f"< {LEAST_P_VALUE:.0e}"
     return f"{value:.4f}" if value >= 0.0001 else f"{value:.0e}".replace("e-0", "e-")
+
+
+FILTERS: Mapping[str, Callable[..., str]] = {
+    "share": _share,
+    "interval": _interval,
+    "moment": _moment,
+    "day": _day,
+    "number": _number,
+    "p_value": _p_value,
+    "points": _points,
+}
+"""What templates turn values into words with."""
+
+
+@cache
+def _pages() -> Environment:
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters |= FILTERS
+    return pages

@@ -109,6 +109,13 @@ def test_a_class_that_the_baseline_lacks_is_counted_as_another(baseline: Baselin
     assert by_name(span_findings(baseline, profile, leeway=0.1, alpha=0.001))["labels"].significant
 
 
+def test_whole_numbers_have_whole_bins_and_shares_are_resolved_evenly(baseline: Baseline) -> None:
+    spec = profile_spec(baseline)
+    assert np.array_equal(spec.edges["length"], np.rint(spec.edges["length"]))
+    for name in ("confidence", "margin", "vocabulary"):
+        assert np.diff(spec.edges[name][(spec.edges[name] >= 0) & (spec.edges[name] <= 1)]).max() < 0.04
+
+
 def test_profiles_of_different_baselines_never_merge(baseline: Baseline, rng: np.random.Generator) -> None:
     other = baseline_of(1_000, np.random.default_rng(8))
     window, _ = window_of(100, rng)

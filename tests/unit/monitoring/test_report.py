@@ -162,6 +162,23 @@ def test_gaps_are_not_drawn_over(clock: FrozenClock) -> None:
     assert heat_chart(times[:1], [Effects("length", [None], [False])], full=0.2).count("×") == 1
 
 
+def test_the_axis_tells_windows_apart_whatever_their_length(clock: FrozenClock) -> None:
+    def axis(step: timedelta, n: int = 6) -> str:
+        return line_chart([clock.now + number * step for number in range(n)], [])
+
+    assert ">12:20<" in axis(timedelta(minutes=20))
+    assert ">01-05 18:00<" in axis(timedelta(hours=6))
+    assert ">01-10<" in axis(timedelta(days=1))
+    assert ">2026-04<" in axis(timedelta(days=90))
+
+
+def test_what_chance_explains_is_grey(clock: FrozenClock) -> None:
+    times = [clock.now, clock.now + timedelta(hours=1)]
+    drawn = heat_chart(times, [Effects("length", [0.05, 0.3], [False, True])], full=0.2)
+    assert (drawn.count('class="cell chance"'), drawn.count('class="cell"')) == (1, 1)
+    assert "0.050, within chance" in drawn
+
+
 def test_what_lasts_is_drawn_to_the_end_and_what_was_before_at_the_start(clock: FrozenClock) -> None:
     times = [clock.now + timedelta(days=day) for day in range(4)]
     long_ago = clock.now - timedelta(days=9)
@@ -177,6 +194,9 @@ def test_a_distribution_is_drawn_whole_whatever_its_shape(rng: np.random.Generat
     edges = np.linspace(0, 1, 11)
     spread = np.array([0, *rng.integers(1, 50, 10), 0, 0])
     assert "<path" in distribution_chart(edges, spread, spread[::-1].copy(), name="confidence")
+    beyond = np.array([0, *[10] * 10, 50, 0])
+    assert "≥ 1<" in distribution_chart(edges, spread, beyond, name="confidence")
+    assert "≥" not in distribution_chart(edges, spread, spread, name="confidence")
     constant = np.array([0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     assert "<path" in distribution_chart(edges, constant, constant, name="confidence")
     nothing = np.zeros(13, dtype=np.int64)
