@@ -23,6 +23,7 @@ from monitoring.core.signals import SIGNALS, Floats
 from monitoring.core.types import Variant
 from monitoring.signals import Traffic
 from monitoring.slices import Metadata
+from monitoring.weekly import MOST_ROWS
 
 STREAM_COLUMNS = ("commit", "at", "prediction_id", "version", "variant", "error", "counted", "predicted", *SIGNALS)
 TICK_COLUMNS = tuple(dict.fromkeys((*STREAM_COLUMNS, *labelling.COLUMNS, "share", "latency_ms")))
@@ -110,6 +111,17 @@ def as_traffic(rows: pa.Table, *, texts_kept: bool) -> Traffic:
         end=pc.max(moments).as_py(),
         metadata=_metadata_of(rows),
     )
+
+
+def read_span(
+    log: PredictionLog, reign: Reign, start: datetime, end: datetime, *, until_commit: int, texts_kept: bool
+) -> Traffic | None:
+    """What the reign answered from `start` until before `end`, of very much a random part; None where nothing."""
+    rows = log.read(
+        version=reign.version, until_commit=until_commit, within=(start, end), at_most=MOST_ROWS, columns=WINDOW_COLUMNS
+    )
+    own = reign.stream(rows)
+    return as_traffic(own, texts_kept=texts_kept) if len(own) else None
 
 
 def _metadata_of(rows: pa.Table) -> Metadata:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,7 @@ from monitoring.intake import (
     as_traffic,
     commits_of,
     predicted_of,
+    read_span,
     read_stream,
     seconds_of,
     signals_of,
@@ -39,6 +41,7 @@ from monitoring.quality import blind_outcomes
 from monitoring.slice_memory import NO_MEMORY, SliceMemory
 from monitoring.stats.profile import WindowProfile
 from monitoring.stats.sequential import DetectorAlarm, EDetector
+from monitoring.weekly import weekly_of
 
 MAX_REFIT_LABELS = 1_000
 SUSPICION = 0.5  # of the logarithm that an alarm takes
@@ -186,14 +189,14 @@ def _judge_windows(
     settings: Settings,
 ) -> tuple[tuple[DriftReport, ...], tuple[WindowProfile, ...], Progress, SliceMemory]:
     """Judge every full window; the progress then stands at the start of the unfinished one."""
-    size = settings.monitor.window_size
+    size, texts_kept = settings.monitor.window_size, settings.log.text == "store"
     rows = read_stream(log, champion.reign, progress.window, until_commit=progress.commit, columns=WINDOW_COLUMNS)
     labelled = _labelled_rows(champion, outcomes, log)
     spec = profile_spec(champion.baseline)
     reports, profiles = [], []
     for start in range(0, len(rows) - size + 1, size):
         window = rows.slice(start, size)
-        traffic = as_traffic(window, texts_kept=settings.log.text == "store")
+        traffic = as_traffic(window, texts_kept=texts_kept)
         report = judge_window(
             champion.baseline,
             traffic,
@@ -204,6 +207,13 @@ def _judge_windows(
             outcomes=outcomes,
             labelled=labelled,
             memory=memory,
+            read_weekly=partial(
+                weekly_of,
+                champion.baseline,
+                traffic,
+                champion.reign.since,
+                partial(read_span, log, champion.reign, until_commit=progress.commit, texts_kept=texts_kept),
+            ),
         )
         reports.append(report)
         profiles.append(profile_of(champion.baseline, spec, traffic))
