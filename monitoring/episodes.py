@@ -246,6 +246,7 @@ def _calibration(readings: Readings) -> Firing | None:
         "gap": evidence.gap,
         "labelled": evidence.labelled,
         "log_e": evidence.log_e_miscalibrated,
+        "onset_at": None if evidence.miscalibrated_since is None else evidence.miscalibrated_since.isoformat(),
     }
     return Firing(CALIBRATION, readings.version, Severity.WARNING, summary, detail)
 

@@ -31,7 +31,8 @@ class LabelEvidence:
     `accuracy` (None without labels), `calibration` and `gap` are of the newest ones. `since`: when a loss of accuracy
     most likely began, if there is one.
     `gap`: accuracy that their confidences were worth at the baseline, minus their accuracy. `log_e_loss`: evidence that
-    accuracy is below what is tolerated; `log_e_miscalibrated`: that the gap is wider than is tolerated.
+    accuracy is below what is tolerated; `log_e_miscalibrated`: that the gap is wider than is tolerated;
+    `miscalibrated_since`: when it most likely began to be, None where it never is.
     """
 
     labelled: int
@@ -41,6 +42,7 @@ class LabelEvidence:
     gap: float
     log_e_loss: float
     log_e_miscalibrated: float
+    miscalibrated_since: datetime | None = None
 
 
 def label_evidence(
@@ -69,6 +71,7 @@ def label_evidence(
         gap=_gap(recent, baseline),
         log_e_loss=log_e_loss,
         log_e_miscalibrated=float(np.logaddexp(test.log_e_overconfident, test.log_e_underconfident)) - math.log(2),
+        miscalibrated_since=_miscalibrated_since(tested, baseline, tolerance),
     )
 
 
@@ -128,6 +131,19 @@ def _evidence_of_loss(
     probabilities = [float(np.mean([outcome.sampling_probability for outcome in unit])) for unit in by_unit.values()]
     began = list(by_unit.values())[error_rate_rise_start(errors, tolerated_rate, probabilities)][0].predicted_at
     return error_rate_rise(errors, tolerated_rate, probabilities), began
+
+
+def _miscalibrated_since(tested: Sequence[Outcome], baseline: Baseline, tolerance: float) -> datetime | None:
+    """When the gap most likely grew beyond `tolerance`: where the sum of what exceeds it is largest from there on.
+
+    Page, "Continuous inspection schemes" (Biometrika 1954), looked at backwards, in both directions.
+    """
+    if not tested:
+        return None
+    gaps = baseline.accuracy_at(_confidence(tested)) - _correct(tested)
+    from_here = [np.cumsum((direction * gaps - tolerance)[::-1])[::-1] for direction in (1.0, -1.0)]
+    largest = max(from_here, key=lambda sums: float(sums.max()))
+    return tested[int(largest.argmax())].predicted_at if largest.max() > 0 else None
 
 
 def _doubt(baseline: Baseline) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,12 @@ from monitoring.core.runtime import ClassifierRuntime, concatenate
 from monitoring.core.signals import Predictions, Reference
 from monitoring.stats.calibration import fit_temperature
 from training.data import HOLDOUT, TRAIN, VALIDATION
-from training.finetune import FineTuned
-from training.parity import raw_outputs
+from training.logits import raw_outputs
 from training.precision import Choice
 from training.snapshot import RECENT_HOLDOUT, RECENT_UNLABELLED, Part, Snapshot
+
+if TYPE_CHECKING:
+    from training.finetune import FineTuned  # what imports torch stays out of a recalibration
 
 FP32 = "fp32"
 MAX_REFERENCE_ROWS = 2_000

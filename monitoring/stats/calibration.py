@@ -62,11 +62,12 @@ def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> FloatArray:
     return np.asarray(exact_softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=-1), dtype=np.float64)
 
 
-def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
     """The temperature in [0.05, 20] that minimises the NLL of held-out logits (n, k) and labels (n,).
 
-    1.0, which changes nothing, where the NLL does not improve or there is nothing to fit on. Raises ValueError on a
-    label without a column. Source: Guo et al., "On calibration of modern neural networks" (ICML 2017).
+    `weights` (n,): inverse sampling probabilities. 1.0, which changes nothing, where the NLL does not improve or there
+    is nothing to fit on. Raises ValueError on a label without a column. Source: Guo et al., "On calibration of modern
+    neural networks" (ICML 2017).
     """
     scores, truth = _labelled_rows(logits, labels, "logits")
     if len(scores) == 0 or not np.isfinite(scores).all():
@@ -75,7 +76,7 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
     def nll(log_temperature: float) -> float:
         scaled = scores * math.exp(-log_temperature)
-        return float((logsumexp(scaled, axis=1) - scaled[rows, truth]).mean())
+        return float(np.average(logsumexp(scaled, axis=1) - scaled[rows, truth], weights=weights))
 
     # The NLL is convex in 1/T, hence has one minimum in log T.
     best = minimize_scalar(nll, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-6})
@@ -138,8 +139,10 @@ def debiased_ece(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 
     return float(min(max(debiased, 0.0), 1.0))
 
 
-def smooth_ece(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> float:
+def smooth_ece(confidence: npt.ArrayLike, correct: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
     """smECE in [0, 1]: the kernel-smoothed ECE whose value equals its own bandwidth; no bins to choose.
+
+    `weights` (n,): inverse sampling probabilities.
 
     Residuals are smoothed with a Gaussian reflected at 0 and 1, which is a product in the cosine basis. Bandwidths stop
     at 1/2048, the grid's resolution. Source: Blasiok & Nakkiran, "Smooth ECE" (2023).
@@ -150,7 +153,8 @@ def smooth_ece(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     stated, right = _outcomes(confidence, correct)
     if len(stated) == 0 or np.isnan(stated).any():
         return math.nan
-    spectrum = dct(_on_grid(stated, (right - stated) / len(stated)))
+    share = np.ones(len(stated)) if weights is None else np.asarray(weights, dtype=np.float64)
+    spectrum = dct(_on_grid(stated, (right - stated) * share / share.sum()))
     squared_frequency = (math.pi * np.arange(GRID_CELLS)) ** 2
 
     def excess(bandwidth: float) -> float:

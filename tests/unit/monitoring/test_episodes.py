@@ -32,7 +32,7 @@ from tests.unit.monitoring.synthetic import NOW
 ONSET = NOW - timedelta(minutes=10)
 ALARM = SequentialAlarm(1234, "entropy", 17.0, 15.8, ONSET, NOW)
 NO_LABELS = LabelEvidence(0, None, None, {}, 0.0, 0.0, 0.0)
-LOSS = LabelEvidence(300, ONSET, Interval(0.7, 0.6, 0.8), {}, 0.2, 9.0, 9.0)
+LOSS = LabelEvidence(300, ONSET, Interval(0.7, 0.6, 0.8), {}, 0.2, 9.0, 9.0, ONSET)
 
 
 def report(verdict: Verdict) -> DriftReport:
