@@ -31,9 +31,9 @@ def recalibration_card(config: BundleConfig, evidence: Mapping[str, Any], parent
     temperature = changed["temperature"]
     told = (
         f"# {config.model}, recalibrated\n\nThis is {done['of']} with another temperature: "
-        f"{temperature['before']:.3f} became {temperature['after']:.3f}, fitted to {done['fitted']} outcome-blind labels "
-        f"as known at {done['as_of']} (snapshot `{done['snapshot']}`). It gives the same labels; confidence, entropy and "
-        "margin are new, and so is the baseline that they are compared with."
+        f"{temperature['before']:.3f} became {temperature['after']:.3f}, fitted to {done['fitted']} outcome-blind "
+        f"labels as known at {done['as_of']} (snapshot `{done['snapshot']}`). It gives the same labels; confidence, "
+        "entropy and margin are new, and so is the baseline that they are compared with."
     )
     tables = [
         f"On {part['n']} rows {where}, with 95 % intervals:\n\n" + _table(("measure", "before", "after"), _moved(part))

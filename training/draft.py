@@ -57,6 +57,18 @@ def calibrate(draft: Bundle, snapshot: Snapshot, choice: Choice | None = None) -
     return replace(draft, config=replace(draft.config, temperature=temperature))
 
 
+def refit_temperature(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], weights: NDArray[np.float64], temperature: float
+) -> float:
+    """The temperature that makes recent labels (n,) likeliest; `temperature`, as it is, where none does better.
+
+    `weights`: inverse sampling probabilities; the doubtful row weighs as much as an average one.
+    """
+    doubted = with_one_doubt(logits / np.float32(temperature), labels)
+    factor: float = fit_temperature(*doubted, np.append(weights / weights.mean(), 1.0))
+    return temperature * factor
+
+
 def with_one_doubt(
     logits: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

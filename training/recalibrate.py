@@ -27,7 +27,7 @@ from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.runtime import ClassifierRuntime
 from monitoring.core.types import ModelVersion, TrainingJob
 from training.card import recalibration_card
-from training.data import VALIDATION
+from training.data import HOLDOUT, VALIDATION
 from training.draft import freeze_baseline, refit_temperature
 from training.evaluate import judge
 from training.gates import judge_recalibration
@@ -36,7 +36,7 @@ from training.plan import Workshop, champion_of, onset_of
 from training.progress import Steps
 from training.recalibration import Answered, known_rows, measure_recalibration, recalibrated
 from training.recent import RecentPrediction, read_recent, unit_share
-from training.snapshot import HOLDOUT, RECENT_HOLDOUT, RECENT_UNLABELLED, Row, Snapshot, load, store
+from training.snapshot import RECENT_HOLDOUT, RECENT_UNLABELLED, Row, Snapshot, load, store
 from training.trained import Conclude, Trained, code_version
 
 MAX_LABELS = 5_000

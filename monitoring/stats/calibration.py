@@ -73,10 +73,11 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.A
     if len(scores) == 0 or not np.isfinite(scores).all():
         return 1.0
     rows = np.arange(len(truth))
+    share = None if weights is None else np.asarray(weights, dtype=np.float64)
 
     def nll(log_temperature: float) -> float:
         scaled = scores * math.exp(-log_temperature)
-        return float(np.average(logsumexp(scaled, axis=1) - scaled[rows, truth], weights=weights))
+        return float(np.average(logsumexp(scaled, axis=1) - scaled[rows, truth], weights=share))
 
     # The NLL is convex in 1/T, hence has one minimum in log T.
     best = minimize_scalar(nll, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-6})

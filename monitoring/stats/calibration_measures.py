@@ -6,7 +6,7 @@ subtracts the noise of its own effective number of rows, so resamples scatter ar
 error differs from none is asked by redrawing the truth as promised (Broecker & Smith 2007).
 
 Two kinds of rows: (confidence, correct) is all that an outcome holds, and any label can be judged by it. Full
-probabilities, which a hold-out has, also tell the NLL, the Brier score over all classes, and calibration class by class.
+probabilities, which a hold-out has, also tell NLL and Brier score over all classes, and calibration class by class.
 """
 
 from collections.abc import Callable, Mapping

@@ -111,7 +111,12 @@ CALIBRATION = RetrainCause.CALIBRATION
 @pytest.mark.parametrize(
     ("state", "action", "cause", "reason"),
     [
-        (UNCALIBRATED, Action.RECALIBRATE, CALIBRATION, "calibration is lost, and no loss of accuracy is shown: as measured"),
+        (
+            UNCALIBRATED,
+            Action.RECALIBRATE,
+            CALIBRATION,
+            "calibration is lost, and no loss of accuracy is shown: as measured",
+        ),
         (
             replace(QUIET, calibration=episode(Harm.UNKNOWN)),
             Action.RECALIBRATE,
