@@ -75,7 +75,12 @@ class World:
             return access.add_key(connection, name=name, roles=roles, actor="init", now=self.clock())
 
     def candidate(
-        self, *, model: str = MODEL, labels: Sequence[str] = LABELS, evidence: Mapping[str, Any] | None = None
+        self,
+        *,
+        model: str = MODEL,
+        labels: Sequence[str] = LABELS,
+        evidence: Mapping[str, Any] | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> ModelVersion:
         """A version that waits for approval."""
         with self.ledger.begin() as connection:
@@ -85,7 +90,7 @@ class World:
                 bundle_uri=f"bundles/{new_id()}",
                 bundle_hash=(new_id() + new_id()).replace("-", ""),
                 labels=labels,
-                lineage=lineage(),
+                lineage=lineage() if origin is None else origin,
                 evidence=evidence_of() if evidence is None else evidence,
                 actor="worker",
                 now=self.clock(),

@@ -14,7 +14,7 @@ from monitoring.core.types import Role, RolloutPhase, Stage
 from service.routes import console
 from tests.browsing import Browser, field, words
 from tests.conftest import FrozenClock
-from tests.evidence import evidence_of, gate
+from tests.evidence import evidence_of, gate, recalibrated_from, recalibration_evidence
 from tests.world import World, application, furnish
 
 APPROVE, OPERATE = Role.APPROVE, Role.OPERATE
@@ -105,6 +105,22 @@ def test_a_first_version_stands_alone_its_worst_slices_first(grace: Browser, wor
     assert "Difference" not in page
     assert page.index("part 1 9 5.0 %") < page.index("part 12 9 60.0 %") < page.index("2 more slices")
     assert "goes into production at once" in page
+
+
+def test_a_recalibration_shows_its_temperature_and_what_it_cures(grace: Browser, world: World) -> None:
+    champion = world.champion()
+    world.candidate(origin=recalibrated_from(champion), evidence=recalibration_evidence())
+    page = words(grace.get("/versions/support@2"))
+    assert "its temperature goes from 0.400 to 1.420" in page
+    assert "500 labels are new to it, some to fit by and others to judge by." in page
+    assert "Negative log-likelihood, nats 0.610 0.570 to 0.650 0.402 0.362 to 0.442" in page
+    assert "Calibration error, debiased 0.213 0.163 to 0.263 0.012" in page
+    assert "90 % 120 74 % (66 % to 81 %) 40 95 % (84 % to 99 %)" in page
+    assert "The hold-out of its training: 880 rows" in page
+    assert "replaces support@1 once it is seen to serve soundly and with the same labels" in page
+    assert "None" not in page
+    grace.send("/models/support", "/models/support/recalibrate", reason="too sure again")
+    assert "calibration queued 0 too sure again" in words(grace.get("/models/support"))
 
 
 def test_failed_gates_come_first(grace: Browser, world: World) -> None:

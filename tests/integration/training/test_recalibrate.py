@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import timedelta
@@ -28,6 +32,7 @@ from monitoring.core.types import JobState, LabelSource, ModelVersion, RetrainCa
 from monitoring.stats.calibration import debiased_ece
 from tests.bundles import make_bundle, toy_texts
 from tests.integration.training.support import MODEL, Traffic, label_traffic, record
+from tests.integration.training.test_worker import child_of, wait_for, worker_process
 from training.data import LabelledData, split
 from training.plan import Workshop
 from training.progress import silent
@@ -257,3 +262,30 @@ def test_a_model_without_a_snapshot_says_what_is_missing(workshop: Workshop, tmp
         )
     with pytest.raises(InvalidInput, match="its lineage lacks 'snapshot'"):
         plan_recalibration(ask(workshop.ledger), workshop)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the worker's child in /proc")
+def test_a_crash_in_the_middle_is_followed_by_another_attempt_and_one_candidate(
+    workshop: Workshop, serve: Serve, world: ClassifierRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3])
+    log_labelled(workshop, serve(TOO_SURE), draw(world, 500, 2))
+    job = ask(workshop.ledger)
+    with worker_process() as worker:
+        wait_for(worker, "baseline begins")
+        os.kill(child_of(worker), signal.SIGKILL)
+        wait_for(worker, "registered support@2")
+        worker.wait()
+    with workshop.ledger.read() as connection:
+        done = jobs.get(connection, job.id)
+        (candidate,) = versions.find(connection, stages={Stage.AWAITING_APPROVAL})
+    assert (done.state, done.attempts) == (JobState.SUCCEEDED, 2)
+    assert (done.result["version"], done.result["gates_passed"]) == (candidate.id, True)
+    assert candidate.lineage["cause"] == RetrainCause.CALIBRATION
+
+
+def test_a_recalibration_loads_no_training_library() -> None:
+    code = "import sys, training.child, training.recalibrate; print(*({'torch', 'transformers', 'onnx'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
