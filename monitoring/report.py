@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from monitoring.backtest import BacktestResult
+from monitoring.calibration import MEASURES, read_calibration
 from monitoring.charts import BLUE, GREEN, GREY, ORANGE, Line, finite, heat_chart, line_chart, reliability_chart
 from monitoring.core.types import Alert, DriftReport, Interval, ModelVersion, Outcome, Verdict
 from monitoring.quality import blind_outcomes
@@ -19,6 +20,8 @@ from monitoring.stats.calibration import reliability_bins
 
 MAX_WINDOWS = 120
 MAX_ALERTS = 20
+SEED = 0
+"""The same labels make the same page."""
 
 
 def render_report(
@@ -54,6 +57,8 @@ def render_report(
             leeway=leeway,
             labelled=len(blind),
             reliability_chart=_reliability(blind) if blind else None,
+            calibration=read_calibration(outcomes, rng=np.random.default_rng(SEED)),
+            calibration_names=MEASURES,
             made_at=made_at,
         )
     )

@@ -286,6 +286,6 @@ def test_a_crash_in_the_middle_is_followed_by_another_attempt_and_one_candidate(
 
 
 def test_a_recalibration_loads_no_training_library() -> None:
-    code = "import sys, training.child, training.recalibrate; print(*({'torch', 'transformers', 'onnx'} & set(sys.modules)))"
+    code = "import sys, training.child, training.recalibrate; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    assert not {"torch", "transformers", "onnx"} & set(done.stdout.split())

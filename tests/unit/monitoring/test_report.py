@@ -45,6 +45,10 @@ def test_the_page_is_self_contained_light_and_escapes_what_callers_wrote(clock: 
     assert HOSTILE not in page
     assert "&lt;script&gt;" in page
     assert page.count("<svg") == 3  # accuracy, effects, reliability
+    assert "calibration error, debiased" in page
+    assert "Of the newest 400 labels" in page
+    assert "By answered class" in page
+    assert page == _page(clock, windows=200, outcomes=400)  # the same labels make the same page
 
 
 def test_a_model_without_windows_has_a_page_that_says_so(clock: FrozenClock) -> None:
