@@ -4,6 +4,7 @@
 #   make demo PYTHON=python3.12          another Python, 3.11 or newer
 #   make demo TORCH_INDEX=URL            another wheel index for torch, such as its own for machines without CUDA
 #   make demo DEMO_ARGS="--yes --exit"   no questions; exit 0 only where the loop closed
+#   make bench-verdicts DATA=FOLDER RUNS=50 RIVALS=river,nannyml    docs/verdicts.md says what these are
 
 PYTHON      ?= python3
 VENV        ?= .venv
@@ -20,10 +21,10 @@ TORCH  := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow check bench lock clean
+.PHONY: help demo test test-slow check bench bench-verdicts lock clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: $(VENV)/.installed ## play the whole loop: drift, alert, retraining, approval, rollout
 	$(BIN)/leeway demo $(DEMO_ARGS)
@@ -40,9 +41,12 @@ check: $(VENV)/.installed-dev ## style, types and the walls between the packages
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(VENV)/.installed-dev ## measure latency, throughput and what judging costs
-	$(BIN)/python -m tests.benchmarks.bench_verdicts
+bench: $(VENV)/.installed-dev ## measure latency and throughput
 	$(BIN)/python -m tests.benchmarks.bench_serving
+
+bench-verdicts: $(VENV)/.installed-dev ## measure false alarms, power, delay and cost beside the rivals
+	$(BIN)/python -m tests.benchmarks.verdicts $(if $(DATA),--data "$(DATA)") $(if $(RUNS),--runs $(RUNS)) \
+		$(if $(RIVALS),--rivals $(RIVALS))
 
 lock: ## renew requirements.lock with the newest versions that pyproject.toml allows
 	$(MAKE) VENV=build/lock-venv LOCKED= build/lock-venv/.installed-dev

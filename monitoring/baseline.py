@@ -14,19 +14,23 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from monitoring.core.errors import BrokenBundle, InvalidInput
-from monitoring.core.signals import SIGNALS, Floats, Predictions
+from monitoring.core.signals import PROJECTED, SIGNALS, Floats, Predictions
 from monitoring.core.types import Interval
-from monitoring.signals import DETECTOR_SCORES, count_words, novelty
+from monitoring.signals import DETECTOR_SCORES, DOUBT, STRANGE, count_phrases, count_words, novelty
 from monitoring.stats.calibration import debiased_ece, smooth_ece, top_label_brier, wilson_interval
 from monitoring.stats.estimation import AccuracyEstimator
 from monitoring.stats.logistic import logistic_posterior
 from monitoring.stats.sequential import bin_edges
+from monitoring.stats.strangeness import Strangeness
 from monitoring.stats.two_sample import FeatureMoments, RandomFeatures, median_bandwidth
 
 FORMAT = 1
 MAX_ROWS = 20_000
 MAX_WORDS = 20_000
+MAX_PHRASES = 10_000
+MAX_SAMPLE = 1_500
 FEATURES = 128
+LEAST_TO_WHITEN = 2 * FEATURES
 ESTIMATOR_SIGNALS = ("confidence", "entropy", "margin", "similarity")
 
 
@@ -36,9 +40,11 @@ class Baseline:
 
     `signals`: each of SIGNALS, and `vocabulary`, the share of unknown words in a text; (n,) each. `class_counts` (k,):
     predicted classes of the n rows. `surprise` (k,): -ln of a predicted class's frequency among the validation rows.
-    `edges`: bins of each of DETECTOR_SCORES, frozen on the validation rows, so that the n rows and the traffic stay
-    exchangeable. `features` turn projected embeddings into FEATURES numbers, of which the rows have these `moments`.
-    `words`: how often the training texts use their commonest 20,000 words, of `total_words` in all. `accuracy` and
+    `edges`: bins of each of DETECTOR_SCORES, frozen on the validation rows like `strangeness`, so that the n rows and
+    the traffic stay exchangeable. `features` turn projected embeddings into FEATURES numbers, of which the rows have
+    these `moments`.
+    `words`: how often the training texts use their commonest 20,000 words, of `total_words` in all; `phrases`: pairs of
+    words, of which 10,000. `sample` (m, PROJECTED): projected embeddings of a random 1,500 of the rows. `accuracy` and
     `calibration` are those of the `labelled` rows, nan without; `meaning` (2,) what a confidence was worth among them:
     intercept and slope of the log-odds of being right on those of the confidence.
     """
@@ -52,12 +58,16 @@ class Baseline:
     signals: Mapping[str, Floats]
     class_counts: NDArray[np.int64]
     surprise: Floats
+    strangeness: Strangeness
     edges: Mapping[str, Floats]
     features: RandomFeatures
     moments: FeatureMoments
     estimator: AccuracyEstimator
     words: Mapping[str, int]
     total_words: int
+    phrases: Mapping[str, int]
+    total_phrases: int
+    sample: NDArray[np.float16]
 
     @property
     def expected_accuracy(self) -> float:
@@ -80,7 +90,7 @@ class Baseline:
     def scores(self) -> dict[str, Floats]:
         """The rows' own DETECTOR_SCORES, (n,) each: what the detector ranks traffic against."""
         surprise = np.repeat(self.surprise, self.class_counts)  # the order of rows does not matter to ranks
-        return {name: surprise if name == "surprise" else self.signals[name] for name in DETECTOR_SCORES}
+        return _detector_scores(self.strangeness, surprise, self.signals)
 
     def save(self, path: Path) -> None:
         """Write as npz: numbers as arrays, words as JSON."""
@@ -119,19 +129,22 @@ def build_baseline(
         raise InvalidInput("a baseline needs hold-out and validation rows: give more data", field="predictions")
     rng = np.random.default_rng(seed)
     kept = _sample(len(predictions), MAX_ROWS, rng)
-    word_counts = count_words(vocabulary)
+    word_counts, phrase_counts = count_words(vocabulary), count_phrases(vocabulary)
     words = dict(word_counts.most_common(MAX_WORDS))
     signals = {name: predictions.signal(name)[kept] for name in SIGNALS}
     signals["vocabulary"] = novelty((texts[row] for row in kept), words)
     surprise = _surprise(edges_from.predicted, len(classes))
-    validation = {name: edges_from.signal(name) for name in DETECTOR_SCORES if name != "surprise"}
-    validation["surprise"] = surprise[edges_from.predicted]
+    apart = {name: edges_from.signal(name) for name in SIGNALS}
+    strangeness = Strangeness.of(apart, STRANGE)
+    validation = _detector_scores(strangeness, surprise[edges_from.predicted], apart)
     is_labelled = np.array([labels[row] is not None for row in kept])
     answers = np.asarray(classes, dtype=np.str_)[predictions.predicted[kept]]
     correct = (answers == np.array([labels[row] or "" for row in kept], dtype=np.str_))[is_labelled]
-    table = estimator_table(signals)
+    table = _estimator_table(strangeness, signals)
     projected = predictions.projected[kept].astype(np.float32)
     features = RandomFeatures.make(projected.shape[1], FEATURES, median_bandwidth(projected, rng), rng)
+    if len(edges_from) >= LEAST_TO_WHITEN:
+        features = features.whitened(edges_from.projected.astype(np.float32))
     return Baseline(
         classes=tuple(classes),
         n=len(kept),
@@ -142,12 +155,16 @@ def build_baseline(
         signals=signals,
         class_counts=np.bincount(predictions.predicted[kept], minlength=len(classes)),
         surprise=surprise,
-        edges={name: bin_edges(validation[name]) for name in DETECTOR_SCORES},
+        strangeness=strangeness,
+        edges={name: bin_edges(values) for name, values in validation.items()},
         features=features,
         moments=FeatureMoments.of(features.transform(projected)),
         estimator=AccuracyEstimator.fit(table[is_labelled], correct, reference=table),
         words=words,
         total_words=word_counts.total(),
+        phrases=dict(phrase_counts.most_common(MAX_PHRASES)),
+        total_phrases=phrase_counts.total(),
+        sample=projected[_sample(len(projected), MAX_SAMPLE, rng)].astype(np.float16),
     )
 
 
@@ -158,12 +175,12 @@ def detector_scores(
     surprise_of = dict(zip(baseline.classes, baseline.surprise.tolist(), strict=True))
     most = float(baseline.surprise.max())
     surprise = np.array([surprise_of.get(name, most) for name in predicted.tolist()], dtype=np.float64)
-    return {name: surprise if name == "surprise" else signals[name] for name in DETECTOR_SCORES}
+    return _detector_scores(baseline.strangeness, surprise, signals)
 
 
-def estimator_table(signals: Mapping[str, Floats]) -> Floats:
-    """The signals (n, 4) that the accuracy estimator reads."""
-    return np.column_stack([signals[name] for name in ESTIMATOR_SIGNALS])
+def estimator_table(baseline: Baseline, signals: Mapping[str, Floats]) -> Floats:
+    """The signals (n, 5) that the accuracy estimator reads, that of doubt the last."""
+    return _estimator_table(baseline.strangeness, signals)
 
 
 def calibration_of(confidence: Floats, correct: NDArray[np.bool_]) -> dict[str, float]:
@@ -173,6 +190,15 @@ def calibration_of(confidence: Floats, correct: NDArray[np.bool_]) -> dict[str, 
         "smece": smooth_ece(confidence, correct),
         "brier": top_label_brier(confidence, correct),
     }
+
+
+def _detector_scores(strangeness: Strangeness, surprise: Floats, signals: Mapping[str, Floats]) -> dict[str, Floats]:
+    combined = {"strangeness": strangeness(signals), "surprise": surprise}
+    return {name: combined[name] if name in combined else signals[name] for name in DETECTOR_SCORES}
+
+
+def _estimator_table(strangeness: Strangeness, signals: Mapping[str, Floats]) -> Floats:
+    return np.column_stack([*(signals[name] for name in ESTIMATOR_SIGNALS), strangeness(signals, among=DOUBT)])
 
 
 def _accuracy(correct: NDArray[np.bool_]) -> Interval:
@@ -210,6 +236,8 @@ def _to_arrays(baseline: Baseline) -> dict[str, NDArray[Any]]:
         "classes": baseline.classes,
         "words": dict(baseline.words),
         "total_words": baseline.total_words,
+        "phrases": dict(baseline.phrases),
+        "total_phrases": baseline.total_phrases,
         "labelled": baseline.labelled,
         "accuracy": vars(baseline.accuracy),
         "calibration": dict(baseline.calibration),
@@ -217,15 +245,17 @@ def _to_arrays(baseline: Baseline) -> dict[str, NDArray[Any]]:
     groups: dict[str, Mapping[str, NDArray[Any]]] = {
         "signals": baseline.signals,
         "edges": baseline.edges,
+        "strangeness": baseline.strangeness.to_arrays(),
         "moments": {"mean": baseline.moments.mean, "covariance": baseline.moments.covariance},
         "estimator": baseline.estimator.to_arrays(),
+        "features": baseline.features.to_arrays(),
     }
     arrays = {f"{group}/{name}": values for group, members in groups.items() for name, values in members.items()}
     return arrays | {
         "class_counts": baseline.class_counts,
         "surprise": baseline.surprise,
         "meaning": baseline.meaning,
-        "weights": baseline.features.weights,
+        "sample": baseline.sample,
         "text": np.frombuffer(json.dumps(text).encode(), dtype=np.uint8),
     }
 
@@ -249,10 +279,14 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Baseline:
         signals=group("signals"),
         class_counts=arrays["class_counts"],
         surprise=arrays["surprise"],
+        strangeness=Strangeness.from_arrays(group("strangeness"), STRANGE),
         edges=group("edges"),
-        features=RandomFeatures(arrays["weights"]),
+        features=RandomFeatures.from_arrays(group("features")),
         moments=FeatureMoments(n, **group("moments")),
         estimator=AccuracyEstimator.from_arrays(group("estimator")),
         words=text["words"],
         total_words=int(text["total_words"]),
+        phrases=text.get("phrases", {}),  # a baseline of before explains a little less
+        total_phrases=int(text.get("total_phrases", 0)),
+        sample=arrays["sample"] if "sample" in arrays else np.empty((0, PROJECTED), dtype=np.float16),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from monitoring.cli_backtest import backtest
+from monitoring.cli_labels import labels
 from monitoring.cli_state import audit, doctor, status
 from monitoring.core.cli import open_ledger, print_json
 from monitoring.core.errors import Conflict, NotReady
@@ -179,4 +180,4 @@ def revoke_key(*, name: str, reason: str, as_json: bool) -> None:
         click.echo(f"the key of {name} is revoked")
 
 
-commands = [init, monitor, backtest, report, status, doctor, audit, keys]
+commands = [init, monitor, backtest, report, status, doctor, audit, labels, keys]

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from monitoring.baseline import Baseline
+from monitoring.budget import JUDGED_LABELS, alarm_budget
 from monitoring.core.ledger import alerts, jobs, labels, rollouts, verdicts, versions
 from monitoring.core.lifecycle import OPEN_JOBS, UNDECIDED
 from monitoring.core.settings import Settings
@@ -19,6 +20,7 @@ from monitoring.episodes import (
     CALIBRATION,
     DRIFT,
     QUALITY,
+    SLICE,
     AlertChanges,
     Readings,
     alerts_to_change,
@@ -39,7 +41,6 @@ from monitoring.quality import (
 from monitoring.sighting import Champion, Sighting
 
 ACTOR = "monitor"
-JUDGED_LABELS = 5_000
 SEVERITY = {Verdict.INCONCLUSIVE: -1, Verdict.STABLE: 0, Verdict.NOTICE: 1, Verdict.DRIFT: 2}
 
 
@@ -65,6 +66,8 @@ def conclude(
         newest=settings.monitor.window_size,
         loss_since=_last_resolved(history, QUALITY, champion.reign),
         calibration_since=_last_resolved(history, CALIBRATION, champion.reign),
+        slices=settings.monitor.slices,
+        slices_since=_last_resolved(history, SLICE, champion.reign),
     )
     latest = _latest_report(connection, sighting)
     harm_since = partial(_harm_since, champion, outcomes, latest, settings)
@@ -74,6 +77,7 @@ def conclude(
         n_seen=sighting.progress.seen,
         baseline_accuracy=baseline.expected_accuracy,
         tolerated_loss=settings.monitor.tolerated_loss,
+        label_alpha=alarm_budget(settings.monitor).label_alpha,
         alarm=sighting.alarm,
         reports=sighting.reports,
         quiet_windows=sighting.progress.quiet,
@@ -234,6 +238,13 @@ def _recovered(
     for alert in open_alerts:
         since = [outcome for outcome in outcomes if outcome.predicted_at >= alert.started_at]
         if alert.name == QUALITY and accuracy_is_back(since, floor):
+            names.add(alert.name)
+        if alert.name == SLICE and all(
+            accuracy_is_back(
+                [outcome for outcome in since if lost["slice"] in outcome.slices], lost["before"] - tolerated_loss
+            )
+            for lost in alert.detail["slices"]
+        ):
             names.add(alert.name)
         if alert.name == CALIBRATION and calibration_is_back(since, baseline, tolerated_loss):
             names.add(alert.name)

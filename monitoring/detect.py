@@ -1,7 +1,8 @@
 """One window of traffic against its baseline: is it different, by how much, and does that matter? Pure.
 
 Every signal is tested with a two-sample test at the level that the yearly alarm budget leaves a window (Holm's
-correction over signals). A significant change is then weighed: within the leeway, or harmless, it is a notice.
+correction over signals). The rows of one client count for as many as they are worth. A significant change is then
+weighed: harmless, or within the leeway and not shown to do harm, it is a notice.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from monitoring.baseline import Baseline, calibration_of, estimator_table
 from monitoring.core.settings import MonitorSettings
@@ -19,8 +21,13 @@ from monitoring.core.signals import SIGNALS, Floats
 from monitoring.core.types import DriftReport, Interval, Outcome, SignalFinding, Verdict
 from monitoring.explain import explain
 from monitoring.harm import Estimate, Harm, HarmFinding, judge_harm
+from monitoring.label_queue import HOW_TO_ASK
 from monitoring.quality import blind_outcomes, realised_accuracy
 from monitoring.signals import Traffic, novelty
+from monitoring.slice_memory import NO_MEMORY, SliceMemory
+from monitoring.slice_tests import judge_slices, verdict_with_slices
+from monitoring.stats.binning import count_bins
+from monitoring.stats.design_effect import design_effect
 from monitoring.stats.two_sample import (
     TestResult,
     class_shift_test,
@@ -28,18 +35,10 @@ from monitoring.stats.two_sample import (
     ks_test,
     mmd_moments_test,
     smallest_detectable_shift,
+    tail_shift_test,
 )
 
 LEAST_ROWS = 50
-LARGEST_WINDOW_ALPHA = 0.05
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What the yearly false alarms come to: mean predictions between the detector's, and the level of one window."""
-
-    sequential_threshold: float
-    window_alpha: float
 
 
 @dataclass(frozen=True)
@@ -49,22 +48,6 @@ class LabelledRows:
     signals: Mapping[str, Floats]
     correct: NDArray[np.bool_]
     weights: Floats
-
-
-def alarm_budget(settings: MonitorSettings) -> Budget:
-    """Split the yearly budget between the per-prediction detector and the windows of an expected year.
-
-    >>> budget = alarm_budget(MonitorSettings(false_alarms_per_year=1, predictions_per_day=10_000, window_size=500))
-    >>> budget.sequential_threshold, round(1 / budget.window_alpha)
-    (7300000.0, 14600)
-    """
-    yearly = 365 * settings.predictions_per_day
-    alarms = settings.false_alarms_per_year
-    of_windows = alarms * (1 - settings.sequential_share)
-    return Budget(
-        sequential_threshold=max(yearly / (alarms * settings.sequential_share), 2.0),
-        window_alpha=min(of_windows * settings.window_size / yearly, LARGEST_WINDOW_ALPHA),
-    )
 
 
 def judge_window(
@@ -77,13 +60,17 @@ def judge_window(
     alpha: float,
     outcomes: Sequence[Outcome] = (),
     labelled: LabelledRows | None = None,
+    memory: SliceMemory = NO_MEMORY,
 ) -> DriftReport:
     """The verdict on a window, n > 0, at level `alpha` (`Budget.window_alpha`).
 
     `outcomes`: what labels are known by now; those of the window's predictions are its realised accuracy. `labelled`:
-    recent answers that the label-free estimate learns from, for this window only.
+    recent answers that the label-free estimate learns from, for this window only. `memory`: of the reign's slices.
     """
     findings = signal_findings(baseline, window, leeway=settings.leeway, alpha=alpha)
+    findings, slices = judge_slices(
+        memory, baseline, window, findings, settings=settings, alpha=alpha, outcomes=outcomes
+    )
     estimate = estimate_accuracy(baseline, window, labelled)
     ids = set(window.ids)
     own = blind_outcomes([outcome for outcome in outcomes if outcome.prediction_id in ids])
@@ -94,8 +81,8 @@ def judge_window(
         estimate=estimate,
         realised=realised,
     )
-    verdict, reason = _verdict(baseline, window, findings, harm, alpha)
-    moved = any(finding.significant for finding in findings)
+    verdict, reason = verdict_with_slices(*_verdict(baseline, window, findings, harm, alpha), slices)
+    moved = any(finding.significant for finding in findings) or any(finding.significant for finding in slices)
     return DriftReport(
         model=model,
         version=version,
@@ -116,19 +103,23 @@ def judge_window(
         )
         if own
         else {},
-        moved=explain(baseline, window) if moved else {},
+        moved=explain(baseline, window, memory.usual, np.random.default_rng(settings.seed)) if moved else {},
+        slices=slices,
     )
 
 
 def signal_findings(baseline: Baseline, window: Traffic, *, leeway: float, alpha: float) -> tuple[SignalFinding, ...]:
     """Every signal's two-sample test; with Holm's correction, the chance of any false finding is at most `alpha`."""
-    results = {"labels": _class_test(baseline, window)}
-    results |= {name: ks_test(baseline.signals[name], window.signals[name]) for name in SIGNALS}
+    strangeness = baseline.strangeness(window.signals)
+    worth = _worth(window, strangeness)
+    results = {"labels": _class_test(baseline, window, worth)}
+    results |= {name: ks_test(baseline.signals[name], window.signals[name], worth) for name in SIGNALS}
+    results["strangeness"] = _tail_test(baseline, strangeness, worth)
     embedded = baseline.features.transform(window.projected)
-    results["embedding"] = mmd_moments_test(baseline.moments, embedded.sum(axis=0), len(window))
+    results["embedding"] = mmd_moments_test(baseline.moments, embedded.sum(axis=0), len(window), worth)
     texts = [text for text in window.texts if text is not None]
     if len(texts) == len(window):
-        results["vocabulary"] = ks_test(baseline.signals["vocabulary"], novelty(texts, baseline.words))
+        results["vocabulary"] = ks_test(baseline.signals["vocabulary"], novelty(texts, baseline.words), worth)
     significant = holm({name: result.p_value for name, result in results.items()}, alpha)
     return tuple(
         SignalFinding(name, result.statistic, result.p_value, result.effect, leeway, name in significant)
@@ -138,9 +129,12 @@ def signal_findings(baseline: Baseline, window: Traffic, *, leeway: float, alpha
 
 def estimate_accuracy(baseline: Baseline, window: Traffic, labelled: LabelledRows | None = None) -> Estimate:
     """Accuracy of the window without its labels; `labelled` answers, if any, have the estimator learn first."""
-    learnt = None if labelled is None else (estimator_table(labelled.signals), labelled.correct, labelled.weights)
-    estimate = baseline.estimator.estimate(estimator_table(window.signals), learnt)
-    return Estimate(Interval(estimate.value, estimate.low, estimate.high), estimate.trustworthy, estimate.reason)
+    learnt = (
+        None if labelled is None else (estimator_table(baseline, labelled.signals), labelled.correct, labelled.weights)
+    )
+    estimate = baseline.estimator.estimate(estimator_table(baseline, window.signals), learnt)
+    note = estimate.reason if estimate.trustworthy else f"{estimate.reason}; {HOW_TO_ASK}"
+    return Estimate(Interval(estimate.value, estimate.low, estimate.high), estimate.trustworthy, note)
 
 
 def _verdict(
@@ -154,16 +148,31 @@ def _verdict(
         least = smallest_detectable_shift(baseline.n, len(window), alpha / len(findings))
         return Verdict.STABLE, f"no signal differs by more than chance; a shift of {least:.2f} would have been found"
     what = ", ".join(f"{finding.signal} by {finding.effect:.2f}" for finding in moved)
-    if all(finding.effect <= finding.leeway for finding in moved):
-        return Verdict.NOTICE, f"moved within the leeway of {moved[0].leeway:.2f}: {what}"
+    within = all(finding.effect <= finding.leeway for finding in moved)
     if harm.harm is Harm.NONE:
         return Verdict.NOTICE, f"moved without harm: {what}; {harm.reason}"
-    return Verdict.DRIFT, f"moved beyond the leeway of {moved[0].leeway:.2f}: {what}; {harm.reason}"
+    if within and harm.harm is not Harm.SHOWN:
+        return Verdict.NOTICE, f"moved within the leeway of {moved[0].leeway:.2f}: {what}"
+    how_far = "within, but with harm," if within else "beyond"
+    return Verdict.DRIFT, f"moved {how_far} the leeway of {moved[0].leeway:.2f}: {what}; {harm.reason}"
 
 
-def _class_test(baseline: Baseline, window: Traffic) -> TestResult:
+def _worth(window: Traffic, strangeness: Floats) -> float:
+    """How many independent rows a row of the window is worth, where clients send several; at most 1."""
+    scores = (strangeness, *(window.signals[name] for name in ("confidence", "length")))
+    return 1.0 / max(design_effect(rankdata(score), window.units) for score in scores)
+
+
+def _tail_test(baseline: Baseline, strangeness: Floats, worth: float) -> TestResult:
+    """Strange answers beyond the baseline's: where a new topic shows first."""
+    edges = baseline.edges["strangeness"]
+    usual = count_bins(baseline.strangeness(baseline.signals), edges)
+    return tail_shift_test(usual, count_bins(strangeness, edges), worth)
+
+
+def _class_test(baseline: Baseline, window: Traffic, worth: float) -> TestResult:
     """Predicted classes, those that the baseline lacks included."""
     counts = Counter(window.predicted.tolist())
     strangers = sorted(counts.keys() - set(baseline.classes))
     usual = np.concatenate([baseline.class_counts, np.zeros(len(strangers), dtype=np.int64)])
-    return class_shift_test(usual, np.array([counts[name] for name in (*baseline.classes, *strangers)]))
+    return class_shift_test(usual, np.array([counts[name] for name in (*baseline.classes, *strangers)]), worth)

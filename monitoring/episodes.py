@@ -21,14 +21,13 @@ from monitoring.core.types import (
 )
 from monitoring.harm import Harm, HarmFinding
 from monitoring.quality import LabelEvidence
+from monitoring.slice_tests import tell_slices
 
-DRIFT, QUALITY, CALIBRATION = "drift", "quality", "calibration"
+DRIFT, QUALITY, CALIBRATION, SLICE = "drift", "quality", "calibration", "slice"
 RETRAIN_FAILED, APPROVAL_WAITING, ROLLOUT_INCONCLUSIVE = "retrain_failed", "approval_waiting", "rollout_inconclusive"
-OF_A_VERSION = frozenset({DRIFT, QUALITY, CALIBRATION})
+OF_A_VERSION = frozenset({DRIFT, QUALITY, CALIBRATION, SLICE})
 TURNED_HARMFUL = "it costs accuracy by now: a louder episode follows"
 QUIET_WINDOWS = 3
-QUALITY_ALPHA = 0.001
-"""Chance that the labels looked back on raise a false quality (or calibration) alarm: small beside a year's budget."""
 
 _SEVERITY = {Harm.SHOWN: Severity.CRITICAL, Harm.UNKNOWN: Severity.WARNING, Harm.NONE: Severity.INFO}
 
@@ -43,15 +42,16 @@ class SequentialAlarm:
     log_threshold: float
     onset_at: datetime
     at: datetime
+    cycle_learned: bool
 
 
 @dataclass(frozen=True)
 class Readings:
     """What one tick found out about the champion `version`, whose name is `name`.
 
-    `reports`: windows that ended in this tick; `quiet_windows`: how many in a row, up to now, ended without drift or
-    alarm; `harm_since` tells whether accuracy was lost since a moment; `recovered`: names of the open episodes since
-    which labels show that all is well again.
+    `label_alpha`: level of each test on labels; `reports`: windows that ended in this tick; `quiet_windows`: how many
+    in a row, up to now, ended without drift or alarm; `harm_since` tells whether accuracy was lost since a moment;
+    `recovered`: names of the open episodes since which labels show that all is well again.
     """
 
     version: str
@@ -59,6 +59,7 @@ class Readings:
     n_seen: int
     baseline_accuracy: float
     tolerated_loss: float
+    label_alpha: float
     alarm: SequentialAlarm | None
     reports: Sequence[DriftReport]
     quiet_windows: int
@@ -95,7 +96,7 @@ class AlertChanges:
 
 
 def alerts_to_change(readings: Readings, open_alerts: Sequence[Alert]) -> AlertChanges:
-    """Episodes of drift, quality and calibration that begin or end: one at a time of each name and version."""
+    """Episodes of drift, quality, slices and calibration that begin or end: one at a time of each name and version."""
     resolve = [
         Resolving(alert, reason)
         for alert in open_alerts
@@ -103,7 +104,7 @@ def alerts_to_change(readings: Readings, open_alerts: Sequence[Alert]) -> AlertC
     ]
     over = {change.alert.id for change in resolve}
     still_open = {alert.name for alert in open_alerts if alert.id not in over}
-    begun = (_drift(readings), _quality(readings), _calibration(readings))
+    begun = (_drift(readings), _quality(readings), _slice(readings), _calibration(readings))
     ended = {change.alert.name for change in resolve if change.alert.detail.get("version") == readings.version}
     fire = [firing for firing in begun if firing is not None and firing.name not in still_open | ended]
     louder = [_louder(change.alert, readings) for change in resolve if change.reason == TURNED_HARMFUL]
@@ -146,8 +147,8 @@ def _why_over(alert: Alert, readings: Readings) -> str | None:
 
 
 def _turned_harmful(alert: Alert, readings: Readings) -> bool:
-    """Whether drift that was told as a notice has turned out to matter."""
-    if (alert.name, alert.severity, alert.detail.get("version")) != (DRIFT, Severity.INFO, readings.version):
+    """Whether drift of which harm was not shown yet, as before any label has come, has turned out to matter."""
+    if alert.name != DRIFT or alert.severity is Severity.CRITICAL or alert.detail.get("version") != readings.version:
         return False
     return readings.harm_since(datetime.fromisoformat(alert.detail["onset_at"])).harm is Harm.SHOWN
 
@@ -155,7 +156,7 @@ def _turned_harmful(alert: Alert, readings: Readings) -> bool:
 def _louder(alert: Alert, readings: Readings) -> Firing:
     harm = readings.harm_since(datetime.fromisoformat(alert.detail["onset_at"]))
     detail = {**alert.detail, "harm": harm.harm, "harm_reason": harm.reason}
-    summary = f"{readings.name}: drift that seemed harmless costs accuracy; {harm.reason}"
+    summary = f"{readings.name}: the drift since {alert.detail['onset_at'][:19]} costs accuracy; {harm.reason}"
     return Firing(DRIFT, readings.version, _SEVERITY[harm.harm], summary, detail)
 
 
@@ -180,12 +181,16 @@ def _drift_by_detector(readings: Readings, alarm: SequentialAlarm) -> Firing:
         "onset_at": alarm.onset_at.isoformat(),
         "statistic": alarm.log_statistic,
         "threshold": alarm.log_threshold,
+        "cycle": "learned" if alarm.cycle_learned else "not learned yet",
     }
     return _drift_firing(readings, harm, summary, evidence)
 
 
 def _drift_by_window(readings: Readings, window: DriftReport) -> Firing:
-    strongest = max((finding for finding in window.findings if finding.significant), key=lambda found: found.effect)
+    moved = [finding for finding in window.findings if finding.significant]
+    if not moved:
+        return _drift_of_slices(readings, window)
+    strongest = max(moved, key=lambda found: found.effect)
     evidence = {
         "detector": "window",
         "signal": strongest.signal,
@@ -195,6 +200,22 @@ def _drift_by_window(readings: Readings, window: DriftReport) -> Firing:
         "threshold": strongest.leeway,
     }
     harm = readings.harm_since(window.window_start)
+    return _drift_firing(readings, harm, f"{readings.name}: {window.reason}", evidence)
+
+
+def _drift_of_slices(readings: Readings, window: DriftReport) -> Firing:
+    """Of declared slices alone: the whole may well be unharmed, they are not."""
+    strongest = window.slices[0]
+    evidence = {
+        "detector": "window",
+        "signal": strongest.signal,
+        "slice": strongest.slice,
+        "n_seen": readings.n_seen,
+        "onset_at": window.window_start.isoformat(),
+        "statistic": strongest.effect,
+        "threshold": strongest.leeway,
+    }
+    harm = HarmFinding(Harm.UNKNOWN, tell_slices(window.slices))
     return _drift_firing(readings, harm, f"{readings.name}: {window.reason}", evidence)
 
 
@@ -209,13 +230,14 @@ def _drift_firing(readings: Readings, harm: HarmFinding, summary: str, evidence:
         "estimated_accuracy": None if latest is None else latest.estimated_accuracy.value,
         "baseline_accuracy": readings.baseline_accuracy,
         "moved": {} if latest is None else dict(latest.moved),
+        "slices": [] if latest is None else [one.slice for one in latest.slices if one.significant],
     }
     return Firing(DRIFT, readings.version, _SEVERITY[harm.harm], summary, detail)
 
 
 def _quality(readings: Readings) -> Firing | None:
     evidence = readings.labels
-    if evidence.accuracy is None or evidence.log_e_loss < math.log(1 / QUALITY_ALPHA):
+    if evidence.accuracy is None or evidence.log_e_loss < math.log(1 / readings.label_alpha):
         return None
     summary = (
         f"{readings.name}: labels prove that accuracy fell below {readings.baseline_accuracy:.1%} by more than the "
@@ -232,9 +254,36 @@ def _quality(readings: Readings) -> Firing | None:
     return Firing(QUALITY, readings.version, Severity.CRITICAL, summary, detail)
 
 
+def _slice(readings: Readings) -> Firing | None:
+    """Declared slices that lost accuracy, however the whole is doing."""
+    evidence = readings.labels
+    lost = [one for one in evidence.slices if one.proves_loss(readings.label_alpha)]
+    if not lost:
+        return None
+    told = ", ".join(f"{one.slice} from {one.before:.1%} to {one.accuracy.value:.1%}" for one in lost[:3])
+    more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+    summary = f"{readings.name}: labels prove that accuracy fell in {told}{more}"
+    detail = {
+        "version": readings.version,
+        "slices": [
+            {
+                "slice": one.slice,
+                "accuracy": vars(one.accuracy),
+                "before": one.before,
+                "labelled": one.labelled,
+                "log_e": one.log_e,
+                "since": one.since.isoformat(),
+            }
+            for one in lost
+        ],
+        "onset_at": min(one.since for one in lost).isoformat(),
+    }
+    return Firing(SLICE, readings.version, Severity.WARNING, summary, detail)
+
+
 def _calibration(readings: Readings) -> Firing | None:
     evidence = readings.labels
-    if evidence.log_e_miscalibrated < math.log(1 / QUALITY_ALPHA):
+    if evidence.log_e_miscalibrated < math.log(1 / readings.label_alpha):
         return None
     direction = "over" if evidence.gap > 0 else "under"
     summary = (

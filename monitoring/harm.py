@@ -64,7 +64,7 @@ def judge_harm(
     if estimate is None:
         return HarmFinding(Harm.UNKNOWN, "neither a whole window nor enough labels yet")
     estimated = f"{estimate.accuracy.value:.1%} estimated, {baseline_accuracy:.1%} at the baseline"
-    if estimate.accuracy.value < floor:
+    if estimate.accuracy.value < floor and estimate.accuracy.high < baseline_accuracy:
         return HarmFinding(Harm.SHOWN, f"accuracy fell beyond the {tolerated_loss:.1%} tolerated: {estimated}")
     if estimate.trustworthy and estimate.accuracy.low > floor:
         return HarmFinding(Harm.NONE, f"no loss beyond the {tolerated_loss:.1%} tolerated: {estimated}")

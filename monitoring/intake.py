@@ -22,10 +22,11 @@ from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.signals import SIGNALS, Floats
 from monitoring.core.types import Variant
 from monitoring.signals import Traffic
+from monitoring.slices import Metadata
 
-STREAM_COLUMNS = ("commit", "at", "prediction_id", "version", "variant", "error", "predicted", *SIGNALS)
+STREAM_COLUMNS = ("commit", "at", "prediction_id", "version", "variant", "error", "counted", "predicted", *SIGNALS)
 TICK_COLUMNS = tuple(dict.fromkeys((*STREAM_COLUMNS, *labelling.COLUMNS, "share", "latency_ms")))
-WINDOW_COLUMNS = (*STREAM_COLUMNS, "text", "projected")
+WINDOW_COLUMNS = (*STREAM_COLUMNS, "unit", "text", "projected", "metadata")
 _ORDER = [("commit", "ascending"), ("at", "ascending"), ("prediction_id", "ascending")]
 
 
@@ -53,11 +54,12 @@ class Reign:
     since: datetime
 
     def stream(self, rows: pa.Table) -> pa.Table:
-        """The rows that belong to it, in the stream's order: no candidates, no shadows, no failures."""
+        """The rows that belong to it and count, in the stream's order: no candidates, no shadows, no failures."""
         own = (
             (pc.field("version") == self.version)
             & (pc.field("variant") == Variant.PRODUCTION.value)
             & pc.field("error").is_null()
+            & pc.field("counted")
             & (pc.field("at") >= pa.scalar(self.since, rows.schema.field("at").type))
         )
         return rows.filter(own).sort_by(_ORDER)
@@ -88,19 +90,31 @@ def predicted_of(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.str_]]:
     return np.array(rows["predicted"].to_pylist(), dtype=np.str_)
 
 
+def seconds_of(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """When each was answered, (n,) in whole seconds since the epoch."""
+    return np.asarray(rows["at"].cast(pa.int64()).to_numpy() // 1_000_000)
+
+
 def as_traffic(rows: pa.Table, *, texts_kept: bool) -> Traffic:
     """Rows (WINDOW_COLUMNS, at least one) as the judges take them; hashed texts are no texts."""
     projected = rows["projected"].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
     moments = rows["at"]
     return Traffic(
         ids=rows["prediction_id"].to_pylist(),
+        units=rows["unit"].to_pylist(),
         predicted=predicted_of(rows),
         signals=signals_of(rows),
         projected=projected.astype(np.float32),
         texts=rows["text"].to_pylist() if texts_kept else [None] * len(rows),
         start=pc.min(moments).as_py(),
         end=pc.max(moments).as_py(),
+        metadata=_metadata_of(rows),
     )
+
+
+def _metadata_of(rows: pa.Table) -> Metadata:
+    coded = rows["metadata"].combine_chunks().dictionary_encode(null_encoding="encode")
+    return Metadata.parse(coded.indices.to_numpy().astype(np.int64), coded.dictionary.to_pylist())
 
 
 def exposures_of(rows: pa.Table, *, slow_ms: float) -> list[Exposure]:

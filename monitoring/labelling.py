@@ -17,6 +17,7 @@ from monitoring.core.ledger import labels
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.types import Feedback, Outcome, Variant
+from monitoring.slices import read_metadata, slices_of
 
 MAX_FEEDBACK = 2_000
 OVERLAP = 200
@@ -33,6 +34,7 @@ COLUMNS = (
     "confidence",
     "error",
     "at",
+    "metadata",
 )
 
 
@@ -45,8 +47,13 @@ class Joined:
     more: bool
 
 
-def join_feedback(ledger: Ledger, log: PredictionLog, *, model: str, new_rows: pa.Table, after: int) -> Joined:
-    """Join feedback after sequence `after` with all rows of `model`, and `new_rows` (COLUMNS) with all feedback."""
+def join_feedback(
+    ledger: Ledger, log: PredictionLog, *, model: str, new_rows: pa.Table, after: int, slices: Sequence[str] = ()
+) -> Joined:
+    """Join feedback after sequence `after` with all rows of `model`, and `new_rows` (COLUMNS) with all feedback.
+
+    `slices`: the declared ones, which each outcome then names as far as it belongs to them.
+    """
     with ledger.read() as connection:
         read = labels.feedback_after(connection, max(after - OVERLAP, 0), limit=MAX_FEEDBACK + OVERLAP)
         of_new_rows = labels.labels_for(connection, new_rows["prediction_id"].unique().to_pylist())
@@ -56,11 +63,13 @@ def join_feedback(ledger: Ledger, log: PredictionLog, *, model: str, new_rows: p
         answered = log.read(model=model, prediction_ids={item.prediction_id for item in given}, columns=COLUMNS)
         rows = pa.concat_tables([rows, answered.select(COLUMNS)])
     last = max((sequence for sequence, _ in read), default=after)
-    outcomes = outcomes_of(model, rows.to_pylist(), [*given, *of_new_rows])
+    outcomes = outcomes_of(model, rows.to_pylist(), [*given, *of_new_rows], slices)
     return Joined(outcomes, max(last, after), more=len(read) == MAX_FEEDBACK + OVERLAP)
 
 
-def outcomes_of(model: str, rows: Iterable[Mapping[str, Any]], feedback: Sequence[Feedback]) -> list[Outcome]:
+def outcomes_of(
+    model: str, rows: Iterable[Mapping[str, Any]], feedback: Sequence[Feedback], slices: Sequence[str] = ()
+) -> list[Outcome]:
     """Every version's answer beside every source's label for it; failed predictions have no outcome."""
     given: dict[str, list[Feedback]] = defaultdict(list)
     for item in sorted(feedback, key=lambda item: item.received_at):
@@ -72,11 +81,11 @@ def outcomes_of(model: str, rows: Iterable[Mapping[str, Any]], feedback: Sequenc
         for item in given.get(row["prediction_id"], ()):
             if item.label is not None:
                 key = (row["prediction_id"], row["version"], item.source)
-                found.setdefault(key, _outcome(model, row, item, item.label))
+                found.setdefault(key, _outcome(model, row, item, item.label, slices))
     return list(found.values())
 
 
-def _outcome(model: str, row: Mapping[str, Any], item: Feedback, label: str) -> Outcome:
+def _outcome(model: str, row: Mapping[str, Any], item: Feedback, label: str, slices: Sequence[str]) -> Outcome:
     return Outcome(
         prediction_id=row["prediction_id"],
         model=model,
@@ -92,4 +101,5 @@ def _outcome(model: str, row: Mapping[str, Any], item: Feedback, label: str) -> 
         sampling_probability=item.sampling_probability,
         predicted_at=row["at"],
         labelled_at=item.received_at,
+        slices=slices_of(read_metadata(row["metadata"]), slices) if slices else (),
     )

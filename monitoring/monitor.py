@@ -17,6 +17,7 @@ import pyarrow as pa
 from sqlalchemy import Connection
 
 from monitoring.baseline import Baseline
+from monitoring.budget import alarm_budget
 from monitoring.conclusions import conclude, decide_retraining, stand
 from monitoring.core import bundle as bundles
 from monitoring.core.errors import Conflict, NotReady
@@ -27,7 +28,6 @@ from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.registry import Registry
 from monitoring.core.settings import Settings
 from monitoring.core.types import DriftReport, ModelState, ModelVersion, Outcome
-from monitoring.detect import alarm_budget
 from monitoring.episodes import DRIFT
 from monitoring.intake import TICK_COLUMNS, Reign, exposures_of
 from monitoring.labelling import join_feedback
@@ -149,7 +149,14 @@ class Monitor:
         newest = self._log.last_commit()
         until = self._end_of_bite(model, before.commit, newest)
         rows = self._log.read(model=model, after_commit=before.commit, until_commit=until, columns=TICK_COLUMNS)
-        joined = join_feedback(self._ledger, self._log, model=model, new_rows=rows, after=before.feedback)
+        joined = join_feedback(
+            self._ledger,
+            self._log,
+            model=model,
+            new_rows=rows,
+            after=before.feedback,
+            slices=self._settings.monitor.slices,
+        )
         return Intake(
             rows=rows,
             outcomes=joined.outcomes,
@@ -199,6 +206,14 @@ def _keep_sighting(connection: Connection, sighting: Sighting, now: datetime) ->
     for report in sighting.reports:
         verdicts.save_report(connection, report)
     champion = sighting.champion
+    if sighting.reports:
+        verdicts.save_slice_memory(
+            connection,
+            version=champion.version.id,
+            state=sighting.memory.to_bytes(),
+            started_at=champion.reign.since,
+            now=now,
+        )
     verdicts.save_detector(
         connection,
         model=champion.version.model,
@@ -211,7 +226,7 @@ def _keep_sighting(connection: Connection, sighting: Sighting, now: datetime) ->
 
 def _detector_bytes(detector: EDetector) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **detector.to_arrays())
+    np.savez_compressed(buffer, allow_pickle=False, **detector.to_arrays())
     return buffer.getvalue()
 
 

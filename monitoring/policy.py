@@ -10,6 +10,7 @@ from enum import StrEnum
 from monitoring.core.settings import RetrainSettings
 from monitoring.core.types import RetrainCause
 from monitoring.harm import Harm, HarmFinding
+from monitoring.label_queue import HOW_TO_ASK
 
 
 class Action(StrEnum):
@@ -90,7 +91,8 @@ def _for_drift(state: RetrainState, settings: RetrainSettings) -> Decision:
     if harm.harm is not Harm.SHOWN:
         return Decision(Action.WAIT, RetrainCause.DRIFT, f"drift without shown harm: {harm.reason}")
     if labels < settings.min_new_labels:
-        reason = f"waiting for labels: {labels} of {settings.min_new_labels} since the drift began; {harm.reason}"
+        have = f"{labels} of {settings.min_new_labels} since the drift began"
+        reason = f"waiting for labels: {have} ({HOW_TO_ASK}); {harm.reason}"
         return Decision(Action.WAIT, RetrainCause.DRIFT, reason)
     return Decision(Action.RETRAIN, RetrainCause.DRIFT, f"drift with harm: {harm.reason}")
 

@@ -11,9 +11,11 @@ from datetime import timedelta
 from prometheus_client import start_http_server
 
 from monitoring.alerts import OutboxSender
+from monitoring.asking import keep_queue
+from monitoring.core.admission import Admission
 from monitoring.core.cli import open_ledger, open_registry
 from monitoring.core.errors import Conflict, MisConfigured
-from monitoring.core.ledger import ticks, versions
+from monitoring.core.ledger import label_queue, ticks, versions
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.settings import Settings
@@ -38,7 +40,9 @@ class Routines:
         self._settings = settings
         self._ledger = ledger
         self._now = clock
-        self._log = PredictionLog(settings.log_url)
+        self._log = PredictionLog(
+            settings.log_url, admission=Admission(settings.log.counted_per_minute, settings.log.counted_share)
+        )
         registry = open_registry(settings, ledger)
         self._monitor = Monitor(ledger=ledger, log=self._log, registry=registry, settings=settings)
 
@@ -69,6 +73,8 @@ class Routines:
                 log.warning("%s: alert %s fires", summary.version, name)
             for name in summary.resolved:
                 log.info("%s: alert %s is resolved", summary.version, name)
+        if any(summary.reports for summary in summaries):
+            keep_queue(self._ledger, self._log, self._settings, model, now=self._now())
 
     def _retrain(self, model: str) -> None:
         decision = self._monitor.retrain_on_schedule(model, now=self._now())
@@ -81,6 +87,7 @@ class Routines:
         now = self._now()
         with self._ledger.begin() as connection:
             ticks.forget(connection, before=now - TICKS_KEPT)
+            label_queue.forget(connection, before=now - timedelta(days=self._settings.log.retention_days))
         self._log.maintain(retention_days=self._settings.log.retention_days, now=now)
 
     def _models(self) -> Sequence[str]:

@@ -17,6 +17,7 @@ import numpy as np
 from monitoring.baseline import Baseline, calibration_of
 from monitoring.core.signals import Floats
 from monitoring.core.types import Interval, LabelSource, Outcome
+from monitoring.slice_quality import SliceAccuracy, slice_accuracies
 from monitoring.stats.calibration import calibration_drift_test
 from monitoring.stats.comparison import error_rate_rise, error_rate_rise_start, mean_confidence_sequence
 
@@ -32,7 +33,7 @@ class LabelEvidence:
     most likely began, if there is one.
     `gap`: accuracy that their confidences were worth at the baseline, minus their accuracy. `log_e_loss`: evidence that
     accuracy is below what is tolerated; `log_e_miscalibrated`: that the gap is wider than is tolerated;
-    `miscalibrated_since`: when it most likely began to be, None where it never is.
+    `miscalibrated_since`: when it most likely began to be, None where it never is. `slices`: of the declared ones.
     """
 
     labelled: int
@@ -43,6 +44,7 @@ class LabelEvidence:
     log_e_loss: float
     log_e_miscalibrated: float
     miscalibrated_since: datetime | None = None
+    slices: tuple[SliceAccuracy, ...] = ()
 
 
 def label_evidence(
@@ -53,8 +55,13 @@ def label_evidence(
     newest: int,
     loss_since: datetime,
     calibration_since: datetime,
+    slices: Sequence[str] = (),
+    slices_since: datetime | None = None,
 ) -> LabelEvidence:
-    """Read the labels of one version. The two proofs start anew after their last episode, at the times given."""
+    """Read the labels of one version. The proofs start anew after their last episode, at the times given.
+
+    `slices`: the declared ones.
+    """
     blind = blind_outcomes(outcomes)
     recent = sorted(blind, key=lambda outcome: outcome.predicted_at)[-newest:]
     tested = [outcome for outcome in blind if outcome.predicted_at >= calibration_since]
@@ -72,6 +79,11 @@ def label_evidence(
         log_e_loss=log_e_loss,
         log_e_miscalibrated=float(np.logaddexp(test.log_e_overconfident, test.log_e_underconfident)) - math.log(2),
         miscalibrated_since=_miscalibrated_since(tested, baseline, tolerance),
+        slices=slice_accuracies(
+            [outcome for outcome in blind if slices_since is None or outcome.predicted_at >= slices_since],
+            slices,
+            tolerated_loss=tolerated_loss,
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from monitoring.baseline import Baseline, detector_scores
+from monitoring.budget import alarm_budget
 from monitoring.conclusions import conclude
 from monitoring.core import bundle as bundles
 from monitoring.core.bundle import Bundle
@@ -29,7 +30,7 @@ from monitoring.core.types import (
     Variant,
     Verdict,
 )
-from monitoring.detect import LabelledRows, alarm_budget, judge_window
+from monitoring.detect import LabelledRows, judge_window
 from monitoring.episodes import DRIFT, SequentialAlarm
 from monitoring.intake import Reign, StreamPoint
 from monitoring.policy import Action, Decision
@@ -209,7 +210,8 @@ class Replay:
     def _sight(self, traffic: Traffic, report: DriftReport, times: Sequence[datetime]) -> Sighting:
         champion, progress = self._champion, self._progress
         rng = random_for(self._settings.monitor.seed, champion.version.name, progress.seen)
-        alarms = champion.detector.update(detector_scores(champion.baseline, traffic.predicted, traffic.signals), rng)
+        scores = detector_scores(champion.baseline, traffic.predicted, traffic.signals)
+        alarms = champion.detector.update(scores, rng, _seconds(times))
         alarm = None
         if alarms:
             first = alarms[0]
@@ -221,6 +223,7 @@ class Replay:
                 log_threshold=math.log1p(champion.detector.threshold),
                 onset_at=self._answered.times[max(position + 1 - first.onset_back, 0)],
                 at=times[first.index],
+                cycle_learned=first.cycle_learned,
             )
         if report.verdict is Verdict.DRIFT or alarms:
             quiet = 0
@@ -229,3 +232,9 @@ class Replay:
         seen = StreamPoint(progress.seen + len(traffic), 0, 0)
         self._progress = dataclasses.replace(progress, window=seen, quiet=quiet)
         return Sighting(champion, alarm, (report,), self._progress)
+
+
+def _seconds(times: Sequence[datetime]) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
+    """Seconds since the epoch, (n,); None for a file of mere dates, which knows no hours."""
+    seconds = np.array([time.timestamp() for time in times], dtype=np.int64)
+    return None if not (seconds % 86_400).any() else seconds

@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from monitoring.baseline import Baseline, detector_scores
-from monitoring.core.ledger import labels
+from monitoring.budget import alarm_budget
+from monitoring.core.ledger import labels, verdicts
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.settings import Settings
 from monitoring.core.signals import SIGNALS
 from monitoring.core.types import DriftReport, ModelVersion, Outcome, Variant
-from monitoring.detect import LabelledRows, alarm_budget, judge_window
+from monitoring.detect import LabelledRows, judge_window
 from monitoring.episodes import SequentialAlarm
 from monitoring.intake import (
     STREAM_COLUMNS,
@@ -29,10 +30,12 @@ from monitoring.intake import (
     commits_of,
     predicted_of,
     read_stream,
+    seconds_of,
     signals_of,
 )
 from monitoring.progress import Progress
 from monitoring.quality import blind_outcomes
+from monitoring.slice_memory import NO_MEMORY, SliceMemory
 from monitoring.stats.sequential import DetectorAlarm, EDetector
 
 MAX_REFIT_LABELS = 1_000
@@ -50,12 +53,16 @@ class Champion:
 
 @dataclass(frozen=True)
 class Sighting:
-    """What one tick's new rows showed; `alarm`: the detector's first, `reports`: of the windows that they completed."""
+    """What one tick's new rows showed; `alarm`: the detector's first, `reports`: of the windows that they completed.
+
+    `memory`: what is remembered of the slices after these windows.
+    """
 
     champion: Champion
     alarm: SequentialAlarm | None
     reports: tuple[DriftReport, ...]
     progress: Progress
+    memory: SliceMemory = NO_MEMORY
 
 
 def look(
@@ -75,6 +82,7 @@ def look(
     positions = [progress.last_alarm, *(position for position, _ in alarms)]
     progress = dataclasses.replace(progress, pending=progress.pending + len(stream), last_alarm=positions[-1])
     reports: tuple[DriftReport, ...] = ()
+    memory = NO_MEMORY
     if progress.pending >= settings.monitor.window_size:
         with ledger.read() as connection:
             known = labels.find_outcomes(
@@ -84,9 +92,11 @@ def look(
                 variants=[Variant.PRODUCTION],
                 newest=max(MAX_REFIT_LABELS, settings.monitor.window_size),
             )
+            kept = verdicts.load_slice_memory(connection, champion.version.id, started_at=champion.reign.since)
         outcomes = blind_outcomes([*known, *new_outcomes])
-        reports, progress = _judge_windows(champion, progress, positions, outcomes, log, settings)
-    return Sighting(champion, alarm, reports, progress)
+        memory = SliceMemory.from_bytes(kept)
+        reports, progress, memory = _judge_windows(champion, progress, positions, outcomes, memory, log, settings)
+    return Sighting(champion, alarm, reports, progress, memory)
 
 
 def random_for(seed: int, version: str, commit: int) -> np.random.Generator:
@@ -100,7 +110,7 @@ def _run_detector(champion: Champion, stream: pa.Table, seen: int, seed: int) ->
     alarms = []
     for commit, rows in commits_of(stream):
         scores = detector_scores(champion.baseline, predicted_of(rows), signals_of(rows))
-        found = champion.detector.update(scores, random_for(seed, champion.version.id, commit))
+        found = champion.detector.update(scores, random_for(seed, champion.version.id, commit), seconds_of(rows))
         alarms += [(seen + alarm.index, alarm) for alarm in found]
         seen += len(rows)
     return alarms
@@ -122,6 +132,7 @@ def _first_alarm(
         log_threshold=math.log1p(champion.detector.threshold),
         onset_at=_time_of(champion.reign, onset, stream, progress, log),
         at=stream["at"][position - progress.seen].as_py(),
+        cycle_learned=alarm.cycle_learned,
     )
 
 
@@ -142,9 +153,10 @@ def _judge_windows(
     progress: Progress,
     alarms: Sequence[int],
     outcomes: Sequence[Outcome],
+    memory: SliceMemory,
     log: PredictionLog,
     settings: Settings,
-) -> tuple[tuple[DriftReport, ...], Progress]:
+) -> tuple[tuple[DriftReport, ...], Progress, SliceMemory]:
     """Judge every full window; the progress then stands at the start of the unfinished one."""
     size = settings.monitor.window_size
     rows = read_stream(log, champion.reign, progress.window, until_commit=progress.commit, columns=WINDOW_COLUMNS)
@@ -152,19 +164,22 @@ def _judge_windows(
     reports = []
     for start in range(0, len(rows) - size + 1, size):
         window = rows.slice(start, size)
+        traffic = as_traffic(window, texts_kept=settings.log.text == "store")
         report = judge_window(
             champion.baseline,
-            as_traffic(window, texts_kept=settings.log.text == "store"),
+            traffic,
             model=champion.version.model,
             version=champion.version.id,
             settings=settings.monitor,
             alpha=alarm_budget(settings.monitor).window_alpha,
             outcomes=outcomes,
             labelled=labelled,
+            memory=memory,
         )
         reports.append(report)
+        memory = memory.after(champion.baseline, traffic, report, settings.monitor.slices)
         progress = progress.past(window, report.verdict, alarms)
-    return tuple(reports), dataclasses.replace(progress, pending=len(rows) - size * len(reports))
+    return tuple(reports), dataclasses.replace(progress, pending=len(rows) - size * len(reports)), memory
 
 
 def _labelled_rows(champion: Champion, outcomes: Sequence[Outcome], log: PredictionLog) -> LabelledRows | None:

@@ -7,13 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.core.signals import SIGNALS, Floats, Predictions
+from monitoring.slices import Metadata
 
-DETECTOR_SCORES = ("entropy", "margin", "similarity", "surprise", "length")
+DETECTOR_SCORES = ("strangeness", "entropy", "similarity", "rarity", "surprise", "length")
+STRANGE = {"entropy": +1, "similarity": -1, "rarity": +1}
+"""What strangeness adds up, and in which direction each is strange."""
+DOUBT = ("entropy", "similarity")
+"""Those of them that are the model's own: an answer in doubt is likelier wrong, an odd wording alone is not."""
 LONGEST_WORD = 24
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
@@ -22,17 +28,20 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 class Traffic:
     """Answers of one version, oldest first; everything holds n rows.
 
-    `predicted`: class names; `signals`: each of SIGNALS (n,); `projected` (n, PROJECTED); a text is None where the
-    policy does not keep it.
+    `units`: the clients' hashed keys; `predicted`: class names; `signals`: each of SIGNALS (n,); `projected`
+    (n, PROJECTED); a text is None where the policy does not keep it. `metadata`: what came with the requests, None
+    where nobody kept it.
     """
 
     ids: Sequence[str]
+    units: Sequence[str]
     predicted: NDArray[np.str_]
     signals: Mapping[str, Floats]
     projected: NDArray[np.float32]
     texts: Sequence[str | None]
     start: datetime
     end: datetime
+    metadata: Metadata | None = None
 
     def __len__(self) -> int:
         return len(self.predicted)
@@ -47,9 +56,10 @@ def traffic_of(
     start: datetime,
     end: datetime,
 ) -> Traffic:
-    """What the runtime answered, as traffic; for replays, which have no prediction log."""
+    """What the runtime answered, each to another client; for replays, which have no prediction log."""
     return Traffic(
         ids=ids,
+        units=ids,
         predicted=np.asarray(classes, dtype=np.str_)[predictions.predicted],
         signals={name: predictions.signal(name) for name in SIGNALS},
         projected=predictions.projected.astype(np.float32),
@@ -66,6 +76,24 @@ def words(text: str) -> list[str]:
     ["where's", 'my', 'order', 'übergröße']
     """
     return [word[:LONGEST_WORD] for word in _WORD.findall(text.lower())]
+
+
+def phrases(text: str) -> list[str]:
+    """Pairs of neighbouring words.
+
+    >>> phrases("Trade in my phone")
+    ['trade in', 'in my', 'my phone']
+    """
+    said = words(text)
+    return [f"{first} {second}" for first, second in pairwise(said)]
+
+
+def count_phrases(texts: Iterable[str]) -> Counter[str]:
+    """How often each pair of neighbouring words occurs."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(phrases(text))
+    return counts
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:

@@ -29,7 +29,7 @@ from service.engine.classifier import RuntimeFactory
 from service.engine.recorder import Recorder
 from service.inference import Inference
 from service.metrics import Metrics, StateCollector
-from service.routes import console, errors, feedback, health, oip, operate, predict
+from service.routes import console, errors, feedback, health, labels, oip, operate, predict
 from service.serving import Serving
 from service.version import program_version
 
@@ -119,7 +119,7 @@ def build_app(context: Context) -> FastAPI:
     app = FastAPI(title="Leeway", version=program_version(), description=DESCRIPTION)
     app.state.context = context
     errors.install(app)
-    for routes in (predict, oip, feedback, health, operate, console):
+    for routes in (predict, oip, feedback, labels, health, operate, console):
         app.include_router(routes.router)
     app.add_middleware(Edge, max_body_bytes=context.settings.server.max_body_bytes, metrics=context.metrics)
     _declare_security(app)

@@ -221,6 +221,24 @@ class FindingView(Shape):
     significant: bool
 
 
+class SliceView(Shape):
+    """One declared slice against its own first traffic: which signal moved most, and what labels say of it."""
+
+    slice: str
+    n: int
+    signal: str
+    effect: float | None
+    p_value: float | None
+    leeway: float | None
+    significant: bool
+    harmful: bool
+    note: str
+    labelled: int
+    accuracy: IntervalView | None
+    accuracy_before: float | None
+    lost: bool
+
+
 class ReportView(Shape):
     """The verdict on one window of one version, with its evidence."""
 
@@ -242,6 +260,7 @@ class ReportView(Shape):
     labelled: int
     calibration: dict[str, float | None]
     moved: dict[str, Any]
+    slices: list[SliceView]
 
 
 class Reports(Shape):

@@ -98,7 +98,10 @@ def make_bundle(
     train, train_labels = toy_texts(labels, rows, rng)
     classes = np.array([labels.index(label) for label in train_labels])
     pooled = np.stack([_pool(text, vocabulary, table) for text in train])
-    Reference.fit(pooled, classes, len(labels)).save(folder / bundles.REFERENCE)
+    tokens = [_rows(text, vocabulary) for text in train]
+    Reference.fit(pooled, classes, tokens, classes=len(labels), vocabulary=len(vocabulary)).save(
+        folder / bundles.REFERENCE
+    )
     runtime = ClassifierRuntime(Bundle(folder, config, hash=""))
     holdout, holdout_labels = toy_texts(labels, rows, rng)
     predictions = runtime.predict(holdout)
@@ -155,8 +158,11 @@ def _head(labels: Sequence[str], mistakes: Mapping[str, str], size: int) -> NDAr
 
 
 def _pool(text: str, vocabulary: Sequence[str], table: NDArray[np.float32]) -> NDArray[np.float32]:
-    rows = [vocabulary.index(word) if word in vocabulary else 0 for word in text.split()]
-    return np.asarray(table[rows].mean(axis=0), dtype=np.float32)
+    return np.asarray(table[_rows(text, vocabulary)].mean(axis=0), dtype=np.float32)
+
+
+def _rows(text: str, vocabulary: Sequence[str]) -> list[int]:
+    return [vocabulary.index(word) if word in vocabulary else 0 for word in text.split()]
 
 
 def _write_tokenizer(path: Path, vocabulary: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from monitoring.core.ids import new_id
-from monitoring.core.types import DriftReport, Interval, ModelVersion, SignalFinding, Verdict
+from monitoring.core.types import DriftReport, Interval, ModelVersion, SignalFinding, SliceFinding, Verdict
 from tests.exposures import START
 
 
@@ -156,7 +156,25 @@ def drift_report(version: ModelVersion, now: datetime, **changes: Any) -> DriftR
             "classes": [{"class": "billing", "baseline": 0.21, "window": 0.43}],
             "words": [{"word": "voucher", "texts": 61, "per_10k": 118.0, "baseline_per_10k": 0.0}],
             "length": {"baseline": 14.0, "window": 16.0},
+            "clusters": [{"name": "trade in", "count": 40, "share": 0.08, "baseline_share": 0.0, "examples": []}],
             "examples": [{"id": new_id(), "text": "my <b>voucher</b> code does not work at the till"}],
         },
+        "slices": (
+            SliceFinding(
+                slice="channel=chat",
+                n=120,
+                signal="similarity",
+                effect=0.3,
+                p_value=1e-9,
+                leeway=0.1,
+                significant=True,
+                harmful=False,
+                note="",
+                labelled=80,
+                accuracy=Interval(0.6, 0.5, 0.7),
+                accuracy_before=0.9,
+                lost=True,
+            ),
+        ),
     }
     return DriftReport(**(values | changes))

@@ -89,8 +89,12 @@ def learn_reference(draft: Bundle, snapshot: Snapshot, *, seed: int) -> None:
     number = {label: place for place, label in enumerate(snapshot.classes)}
     labels = np.array([number[label] for label in train.labels if label is not None])
     runtime = ClassifierRuntime(draft)
-    embeddings = raw_outputs(runtime, runtime.encode(train.texts), draft.config.max_batch)[1]
-    Reference.fit(embeddings, labels, len(snapshot.classes)).save(draft.path(bundles.REFERENCE))
+    encoded = runtime.encode(train.texts)
+    embeddings = raw_outputs(runtime, encoded, draft.config.max_batch)[1]
+    tokens = [item.ids for item in encoded]
+    Reference.fit(embeddings, labels, tokens, classes=len(snapshot.classes), vocabulary=runtime.vocabulary_size).save(
+        draft.path(bundles.REFERENCE)
+    )
 
 
 def _even_sample(part: Part, per_class: int, seed: int) -> Part:

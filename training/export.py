@@ -10,14 +10,13 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 from torch.export import Dim
 
 from monitoring.core import bundle as bundles
 from monitoring.core.bundle import Bundle, BundleConfig
-from monitoring.core.signals import PROJECTED, Reference
+from monitoring.core.signals import Reference
 from training.classifier import SequenceClassifier
 from training.finetune import FineTuned
 
@@ -102,9 +101,7 @@ def quantise(source: Path, target: Path) -> None:
 def open_draft(folder: Path, config: BundleConfig) -> Bundle:
     """A bundle in the making, for the runtime to read; its reference is blank until the real one is learnt."""
     if not (folder / bundles.REFERENCE).exists():
-        size = config.embedding_size
-        shapes = ((len(config.labels), size), (size,), (size, PROJECTED))
-        Reference(*(np.zeros(shape, np.float32) for shape in shapes)).save(folder / bundles.REFERENCE)
+        Reference.blank(len(config.labels), config.embedding_size).save(folder / bundles.REFERENCE)
     return Bundle(folder, config, hash="")
 
 

@@ -1,8 +1,9 @@
 """The prediction log: one Delta table, fed from the spools exactly once, open to DuckDB, Polars, Spark and others.
 
-Every commit carries its own number as the row column `commit` and as a Delta application transaction, beside one
-transaction per spool writer (its last shipped frame). So frames are never shipped twice, two shippers cannot commit the
-same number, and readers go on from the last commit they read.
+Each row says whether it counts as evidence (`admission`). Every commit carries its own number as the row column
+`commit` and as a Delta application transaction, beside one transaction per spool writer (its last shipped frame). So
+frames are never shipped twice, two shippers cannot commit the same number, and readers go on from the last commit they
+read.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, w
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from monitoring.core import spool
+from monitoring.core.admission import Admission
 from monitoring.core.prediction_record import PredictionRecord as PredictionRecord
 
 SHIPPER = "leeway-shipper"
 MAX_FRAMES = 5_000
-COMMIT_ATTEMPTS = 5
+COMMIT_ATTEMPTS = 20
 MAX_ID_RANGES = 8
 
 SCHEMA = pa.schema(
@@ -45,12 +47,14 @@ SCHEMA = pa.schema(
         ("entropy", pa.float64()),
         ("margin", pa.float64()),
         ("similarity", pa.float64()),
+        ("rarity", pa.float64()),
         ("length", pa.float64()),
         ("projected", pa.list_(pa.float32())),
         ("top_k", pa.string()),
         ("latency_ms", pa.float64()),
         ("error", pa.string()),
         ("metadata", pa.string()),
+        ("counted", pa.bool_()),
         ("commit", pa.int64()),
         ("day", pa.date32()),
     ]
@@ -69,8 +73,12 @@ class Shipment:
 class PredictionLog:
     """Ships spooled rows into the table and reads them back."""
 
-    def __init__(self, url: str, storage_options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, url: str, storage_options: Mapping[str, str] | None = None, admission: Admission | None = None
+    ) -> None:
+        """`admission` says which of the rows that this shipper ships count as evidence."""
         self._url = url
+        self._admission = admission or Admission()
         self._options = dict(storage_options or {})
 
     def ship(self, root: Path) -> Shipment:
@@ -165,11 +173,12 @@ class PredictionLog:
         """Append to the table as it was read: Delta refuses where another shipper has committed since."""
         commit = _transaction(table, SHIPPER) + 1
         rows = [row for frame in frames for row in frame.rows]
+        counted = self._admission.judge(rows)
         last = {frame.writer: frame.sequence for frame in frames}
         transactions = [Transaction(SHIPPER, commit), *(Transaction(name, number) for name, number in last.items())]
         write_deltalake(
             table,
-            _arrow(rows, commit),
+            _arrow(rows, commit, counted),
             mode="append",
             commit_properties=CommitProperties(app_transactions=transactions),
         )
@@ -207,9 +216,10 @@ def _transaction(table: DeltaTable | None, name: str) -> int:
     return 0 if version is None else int(version)
 
 
-def _arrow(rows: Sequence[Mapping[str, Any]], commit: int) -> pa.Table:
+def _arrow(rows: Sequence[Mapping[str, Any]], commit: int, counted: Sequence[bool]) -> pa.Table:
     moments = pa.array([row["at_us"] for row in rows], pa.int64()).cast(pa.timestamp("us", tz="UTC"))
     derived = {"at": moments, "day": moments.cast(pa.date32()), "commit": pa.array([commit] * len(rows), pa.int64())}
+    derived["counted"] = pa.array(counted, pa.bool_())
     columns = [
         derived[field.name] if field.name in derived else pa.array([row[field.name] for row in rows], field.type)
         for field in SCHEMA

@@ -33,6 +33,7 @@ class PredictionRecord:
     entropy: float
     margin: float
     similarity: float
+    rarity: float
     length: float
     projected: Sequence[float]
     top_k: str

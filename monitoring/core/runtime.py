@@ -52,6 +52,11 @@ class ClassifierRuntime:
         self._tokenizer.no_padding()
         self.reference = Reference.load(bundle.path(bundles.REFERENCE))
 
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of token ids, all below it."""
+        return int(self._tokenizer.get_vocab_size())
+
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Tokenise; the tokenizer runs in Rust and lets other threads go on."""
         return [Encoded(tuple(item.ids)) for item in self._tokenizer.encode_batch_fast(list(texts))]
@@ -59,8 +64,8 @@ class ClassifierRuntime:
     def run(self, batch: Sequence[Encoded]) -> Predictions:
         """Answer one batch as one model call."""
         logits, embeddings = self.raw(batch)
-        lengths = np.array([len(item) for item in batch])
-        return read_signals(logits, embeddings, lengths, temperature=self.config.temperature, reference=self.reference)
+        tokens = [item.ids for item in batch]
+        return read_signals(logits, embeddings, tokens, temperature=self.config.temperature, reference=self.reference)
 
     def raw(self, batch: Sequence[Encoded]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits (n, classes) and embeddings (n, d) of one batch, before temperature, padded to its longest text."""

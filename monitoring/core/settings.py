@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -57,6 +57,15 @@ class LogSettings(Section):
     spool_fsync: bool = False
     ship_seconds: float = Field(2.0, gt=0)
     retention_days: int = Field(90, ge=1)
+    counted_per_minute: int = Field(
+        30, ge=1, description="rows of one client, or of one exact text, that always count as evidence in a minute"
+    )
+    counted_share: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="share of a minute's rows that one client or text may make up beyond it",
+    )
 
 
 class MonitorSettings(Section):
@@ -71,7 +80,10 @@ class MonitorSettings(Section):
         10_000, ge=1, description="expected traffic; turns the yearly budget into thresholds"
     )
     sequential_share: float = Field(
-        0.5, gt=0, lt=1, description="share of the budget that the per-prediction detector spends"
+        0.4, gt=0, lt=1, description="share of the budget that the per-prediction detector spends"
+    )
+    label_share: float = Field(
+        0.2, gt=0, lt=1, description="share that the tests on labels spend; the windows spend what is left"
     )
     leeway: float = Field(
         0.1, gt=0, le=1, description="tolerated shift (Jensen-Shannon or Kolmogorov-Smirnov distance)"
@@ -79,7 +91,37 @@ class MonitorSettings(Section):
     tolerated_loss: float = Field(
         0.03, gt=0, lt=1, description="accuracy points that may be lost before drift is harmful"
     )
+    slices: tuple[str, ...] = Field(
+        (),
+        max_length=50,
+        description='parts of the traffic to judge by themselves, by request metadata: "channel=chat", or "channel" '
+        "for each of its values; 50 in all",
+    )
     seed: int = 20240
+
+    @model_validator(mode="after")
+    def _windows_have_a_share(self) -> Self:
+        if self.sequential_share + self.label_share >= 1:
+            raise ValueError(
+                f"sequential_share {self.sequential_share} and label_share {self.label_share} leave nothing of the "
+                "budget to the windows: their sum must be below 1"
+            )
+        return self
+
+    @field_validator("slices")
+    @classmethod
+    def _named_slices(cls, slices: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not entry.partition("=")[0] for entry in slices) or len(set(slices)) < len(slices):
+            raise ValueError('must be different metadata keys or key=value, for example ["channel", "language=de"]')
+        return slices
+
+
+class LabelSettings(Section):
+    """Which answers people are asked to label."""
+
+    random_share: float = Field(
+        0.1, gt=0, le=1, description="chance of each answer to be asked for at random; recorded with its label"
+    )
 
 
 class RetrainSettings(Section):
@@ -153,6 +195,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     log: LogSettings = LogSettings()
     monitor: MonitorSettings = MonitorSettings()
+    labels: LabelSettings = LabelSettings()
     retrain: RetrainSettings = RetrainSettings()
     gates: GateSettings = GateSettings()
     rollout: RolloutSettings = RolloutSettings()

@@ -209,9 +209,22 @@ outcomes = Table(
     Column("sampling_probability", Float, nullable=False),
     Column("predicted_at", UtcDateTime, nullable=False),
     Column("labelled_at", UtcDateTime, nullable=False),
+    Column("slices", JSON, nullable=False, default=()),
     UniqueConstraint("prediction_id", "version", "source", name="uq_outcome"),
     Index("ix_outcomes_version", "version", "predicted_at"),
     Index("ix_outcomes_rollout", "rollout"),
+)
+
+label_queue = Table(
+    "label_queue",
+    metadata,
+    Column("model", String(120), primary_key=True),
+    Column("prediction_id", String(36), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("version", String(36), nullable=False),
+    Column("predicted_at", UtcDateTime, nullable=False),
+    Column("drawn_at", UtcDateTime, nullable=False),
+    Column("entry", JSON, nullable=False),
 )
 
 exposures = Table(
@@ -233,6 +246,15 @@ detector_states = Table(
     metadata,
     Column("version", String(36), primary_key=True),
     Column("model", String(120), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+)
+
+slice_memories = Table(
+    "slice_memories",
+    metadata,
+    Column("version", String(36), primary_key=True),
     Column("started_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("state", LargeBinary, nullable=False),

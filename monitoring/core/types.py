@@ -220,7 +220,8 @@ class Feedback:
 class Outcome:
     """A prediction joined with its label: the unit of every judgement that needs labels.
 
-    `unit` is the hashed assignment key; `variant` says which part the version played.
+    `unit` is the hashed assignment key; `variant` says which part the version played; `slices`: the declared slices
+    that it belongs to, as in `channel=chat`.
     """
 
     prediction_id: str
@@ -237,6 +238,7 @@ class Outcome:
     sampling_probability: float
     predicted_at: datetime
     labelled_at: datetime
+    slices: tuple[str, ...] = ()
 
     @property
     def correct(self) -> bool:
@@ -254,6 +256,31 @@ class SignalFinding:
     effect: float
     leeway: float
     significant: bool
+
+
+@dataclass(frozen=True)
+class SliceFinding:
+    """One declared slice, against its own first traffic: did it move, did it lose accuracy?
+
+    Of its `n` rows `signal` moved most surely, by `effect`; `significant` at the level of the whole window, and
+    `harmful` where it moved beyond the leeway and its estimated or labelled accuracy fell by more than is tolerated, or
+    where that cannot be told. While there is too little to compare, `signal` is "". By `labelled` units its accuracy is
+    `accuracy`, None without labels, and was `accuracy_before`; `lost`: labels prove the loss.
+    """
+
+    slice: str
+    n: int
+    signal: str
+    effect: float
+    p_value: float
+    leeway: float
+    significant: bool
+    harmful: bool
+    note: str
+    labelled: int
+    accuracy: Interval | None
+    accuracy_before: float | None
+    lost: bool
 
 
 @dataclass(frozen=True)
@@ -276,6 +303,7 @@ class DriftReport:
     labelled: int
     calibration: Mapping[str, float]
     moved: Mapping[str, Any] = field(default_factory=dict)
+    slices: tuple[SliceFinding, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,17 @@
 """Accuracy without labels: what the signals of a window's predictions say about how many of them are right.
 
-A regression of correctness on the signals (confidence, entropy, margin, similarity to what was trained on) is learnt
-where labels exist and averaged over the window. Its interval joins three doubts: the luck of the draw, the regression's
-own, and the share of traffic that is unlike anything labelled, about which it may be wholly wrong. No such method can
-see that the meaning of labels has changed under unchanged signals (concept shift): only labels can.
+A regression of correctness on the signals (confidence, entropy, margin, similarity to what was trained on, doubt) is
+learnt where labels exist and averaged over the window. It is right about traffic that has slowly become stranger, and
+flatters what is wholly new: there it extends what it has learnt to where it has learnt nothing. So answers in more
+doubt than nearly all of the baseline's, as far as there are more of them than usual, count as wrong, by so much of them
+as labels have not taught otherwise.
+
+The interval joins three doubts: the luck of the draw, the regression's own, and the share of traffic that is unlike
+anything labelled, about which both may be wholly wrong. No such method can see that the meaning of labels has changed
+under unchanged signals (concept shift): only labels can.
+
+Thresholds on doubt to estimate accuracy are from Garg et al., "Leveraging unlabeled data to predict out-of-distribution
+performance" (ICLR 2022); there the threshold lies where the baseline's errors begin, which blames slow drift too.
 """
 
 import math
@@ -27,8 +35,10 @@ INTERCEPT_DEVIATION = 5.0
 SLOPE_DEVIATION = 2.0
 DRIFT_PRIOR = {0.0: 0.5, 0.25: 0.125, 0.5: 0.125, 1.0: 0.125, 2.0: 0.125}
 """Belief in how far each coefficient has moved since the baseline, in standard deviations, before new labels."""
-FLATTERY = 0.5
-"""Part of the accuracy claimed for new traffic that is not believed: every label-free method flatters under shift."""
+BEYOND_COMPARE = 0.98
+"""Share of the baseline's answers that are less in doubt than what counts as new."""
+LABELS_THAT_TEACH = 10.0
+"""Labels of new answers after which half of what the regression claims for them is believed."""
 FEWEST_LABELS = 30
 TOLERATED_DOUBT = 0.15
 
@@ -49,7 +59,10 @@ class AccuracyEstimate:
 
 @dataclass(frozen=True)
 class AccuracyEstimator:
-    """Regression of correctness on d signals, and the signals it was learnt on; a few kB whatever the data's size."""
+    """Regression of correctness on d signals, and the signals it was learnt on; a few kB whatever the data's size.
+
+    The last of the signals is that of doubt: the higher it is, the stranger is the answer.
+    """
 
     centre: FloatArray
     scale: FloatArray
@@ -137,7 +150,8 @@ class AccuracyEstimator:
         unfamiliar = unfamiliar_traffic(usable, self.baseline, self.learnt)
         low -= self._claimed(value, unfamiliar.most, unfamiliar.ignorance)
         high += self._unclaimed(value, unfamiliar.most, unfamiliar.ignorance)
-        value -= FLATTERY * self._claimed(value, unfamiliar.least, unfamiliar.ignorance)
+        unfounded = self._unfounded(chance, usable[:, -1])
+        value, low = value - unfounded, low - unfounded
         broken = 1.0 - len(usable) / len(table)
         low, high = max(0.0, low) * (1.0 - broken), min(1.0, high) * (1.0 - broken) + broken
         problem = self._problem(unfamiliar, broken)
@@ -178,6 +192,16 @@ class AccuracyEstimator:
         optimist = float(expit(features @ (self.coefficients + extreme)).mean())
         return value - math.hypot(luck, value - pessimist), value + math.hypot(luck, optimist - value)
 
+    def _unfounded(self, chance: FloatArray, doubt: FloatArray) -> float:
+        """What the regression's chances (n,) claim for answers in doubts (n,) that nothing labelled is like."""
+        threshold = float(np.quantile(self.baseline.quantiles[-1], BEYOND_COMPARE))
+        beyond = doubt > threshold
+        excess = float(beyond.mean()) - self.baseline.share_above(threshold)
+        if excess <= 0.0 or self.baseline.rows == 0:
+            return 0.0
+        taught = self.learnt.rows * max(self.learnt.share_above(threshold) - self.baseline.share_above(threshold), 0.0)
+        return excess * float(chance[beyond].mean()) / (1.0 + taught / LABELS_THAT_TEACH)
+
     def _claimed(self, value: float, share: float, ignorance: float) -> float:
         """What the regression counts as right among the new share of the traffic, as far as it may be mistaken.
 
@@ -210,24 +234,6 @@ def _extent(unfamiliar: Unfamiliar) -> str:
         f"and {unfamiliar.labels:.0f} labels come from it" if unfamiliar.labels >= 1.0 else "and none of it labelled"
     )
     return f"between {unfamiliar.least:.0%} and {unfamiliar.most:.0%} of the traffic is unlike the baseline {labels}"
-
-
-def average_thresholded_confidence(
-    reference_confidence: npt.ArrayLike, reference_correct: npt.ArrayLike, confidence: npt.ArrayLike
-) -> float:
-    """A second opinion: the share of window confidences (m,) above the threshold that fits the reference (n,).
-
-    The threshold is the confidence below which as many reference rows lie as were wrong. Any score that rises with
-    correctness will do, such as negative entropy. nan without rows on either side. Source: Garg et al., "Leveraging
-    unlabeled data to predict out-of-distribution performance" (ICLR 2022).
-    """
-    known = np.sort(np.asarray(reference_confidence, dtype=np.float64))
-    window = np.asarray(confidence, dtype=np.float64)
-    if len(known) == 0 or len(window) == 0:
-        return math.nan
-    wrong = len(known) - int(np.count_nonzero(np.asarray(reference_correct)))
-    threshold = known[wrong] if wrong < len(known) else math.inf
-    return float((window >= threshold).mean())
 
 
 def _features(table: FloatArray, centre: FloatArray, scale: FloatArray) -> FloatArray:

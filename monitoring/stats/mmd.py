@@ -66,13 +66,13 @@ class FeatureMoments:
         return cls(len(rows), rows.mean(axis=0), np.atleast_2d(np.cov(rows, rowvar=False)))
 
 
-def mmd_moments_test(baseline: FeatureMoments, feature_sum: npt.ArrayLike, n_y: int) -> TestResult:
+def mmd_moments_test(baseline: FeatureMoments, feature_sum: npt.ArrayLike, n_y: int, worth: float = 1.0) -> TestResult:
     """Test a window of which only the sum of features, shape (size,), and their number are left: cheap and mergeable.
 
     Under the null, `(mean_x - mean_y)^2 / (1/n_x + 1/n_y)` is a sum of chi-squared variables weighted by the
     eigenvalues of the features' covariance. The p-value is the tail of the gamma distribution with the same three first
     cumulants (Buckley & Eagleson, Australian Journal of Statistics 1988); it has no smallest value. The rows must be
-    independent and not just a few: use `mmd_rff_test` below about 50.
+    independent and not just a few (use `mmd_rff_test` below about 50), or `worth` so many independent ones each.
     """
     total = as_column(feature_sum, "feature_sum")
     if n_y == 0:
@@ -84,7 +84,7 @@ def mmd_moments_test(baseline: FeatureMoments, feature_sum: npt.ArrayLike, n_y: 
     if third == 0:  # a baseline of equal rows
         return TestResult(statistic, 1.0 if statistic < 1e-18 else 0.0, effect, baseline.n, n_y)
     shape = second**3 / third**2 / 2
-    standardised = (statistic / (1 / baseline.n + 1 / n_y) - first) / math.sqrt(2 * second)
+    standardised = (statistic / (1 / baseline.n + 1 / (n_y * worth)) - first) / math.sqrt(2 * second)
     p_value = float(gammaincc(shape, max(shape + standardised * math.sqrt(shape), 0.0)))
     return TestResult(statistic, p_value, effect, baseline.n, n_y)
 

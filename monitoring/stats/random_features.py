@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -67,6 +68,16 @@ class RandomFeatures:
             return features
         whitened: FloatArray = (features - self.centre) @ self.whitening
         return whitened
+
+    def to_arrays(self) -> dict[str, FloatArray]:
+        """As arrays for npz."""
+        parts = {"weights": self.weights, "centre": self.centre, "whitening": self.whitening}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.float64]]) -> Self:
+        """The inverse of `to_arrays`. Raises KeyError on missing weights."""
+        return cls(arrays["weights"], arrays.get("centre"), arrays.get("whitening"))
 
 
 def median_bandwidth(x: npt.ArrayLike, rng: np.random.Generator, sample: int = 1000) -> float:

@@ -36,6 +36,9 @@ _TWENTIETHS: FloatArray = np.arange(3, 18) / 20
 _CUTS: FloatArray = np.unique(np.concatenate([_TAILS, _TWENTIETHS, 1 - _TAILS]))
 WIDTHS: FloatArray = np.diff(_CUTS, prepend=0.0, append=1.0)
 CELLS = len(WIDTHS)
+_TICKS = 10_000
+_CELL_OF_TICK: IntArray = np.searchsorted(_CUTS, (np.arange(_TICKS) + 0.5) / _TICKS).astype(np.int64)
+"""Every cut is a whole number of ticks, so that the cell of a rank is looked up instead of searched for."""
 LEARNERS = len(_FORGETTING)
 
 
@@ -68,7 +71,8 @@ _WEIGHTS: FloatArray = np.where(_AGE >= 0, _FADED[:, np.maximum(_AGE, 0)], 0.0)
 
 def cells_of(ranks: FloatArray) -> IntArray:
     """Cell of each rank in [0, 1], of any shape."""
-    cells: IntArray = np.searchsorted(_CUTS, ranks, side="right").astype(np.int64)
+    ticks = np.minimum((ranks * _TICKS).astype(np.int64), _TICKS - 1)
+    cells: IntArray = _CELL_OF_TICK[ticks]
     return cells
 
 

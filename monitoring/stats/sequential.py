@@ -10,8 +10,9 @@ zero at every stopping time, so the first time that R reaches the threshold c co
 average; after a change the gamblers who began at the change grow rich, and the delay is about log(c) divided by the
 wealth's growth per prediction. The statistic is the average of the sums of all bettors and scores.
 
-The null: the predictions, baseline included, are exchangeable. Cycles and bursts break it; slow change is partly
-absorbed by the ranks and is left to the window tests. The bound is exact for one score. Averaged over several, the sums
+The null: the predictions, baseline included, are exchangeable; and once two weeks have shown the week's cycle, within
+each hour of the week (`cycle`). Bursts break it unless they are bounded before; slow change is partly absorbed by the
+ranks and is left to the window tests. The bound is exact for one score. Averaged over several, the sums
 of one score are stopped by those of another, whose past ranks it does not know (Choe & Ramdas, "Combining evidence
 across filtrations", 2024): no effect of this shows in simulation, where the mean is 1.4 to 1.7 times c; a threshold of
 `scores * c` would rule it out, at the cost of `log(scores)` more evidence per alarm.
@@ -36,11 +37,12 @@ import numpy.typing as npt
 
 from monitoring.stats import rank_bets
 from monitoring.stats.binning import FloatArray, IntArray, as_column, bin_count, bin_edges, bin_indices, count_bins
+from monitoring.stats.cycle import MERGED, WeeklyHistogram, hour_of_week
 from monitoring.stats.ranks import RunningHistogram
 
 __all__ = ["DetectorAlarm", "EDetector", "bin_edges"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class DetectorAlarm:
     """The score with the largest share of the statistic."""
     onset_back: int
     """How many predictions before the alarm the change is estimated to have begun."""
+    cycle_learned: bool
+    """Whether the prediction was ranked among those of its hour of the week."""
 
 
 class EDetector:
@@ -81,6 +85,7 @@ class EDetector:
         onsets: FloatArray,
         memory: FloatArray,
         n_seen: int,
+        week: WeeklyHistogram,
     ) -> None:
         self._edges = dict(edges)
         self._histogram = histogram
@@ -89,6 +94,8 @@ class EDetector:
         self._onsets = onsets  # (scores, bettors): the same, each gambler weighted by when it started
         self._memory = memory
         self._n_seen = n_seen
+        self._week = week
+        self._cycle_learned = False
 
     @classmethod
     def start(cls, edges: Mapping[str, npt.ArrayLike], baseline: Mapping[str, npt.ArrayLike], threshold: float) -> Self:
@@ -117,6 +124,7 @@ class EDetector:
             onsets=nothing,
             memory=rank_bets.no_memory(len(frozen)),
             n_seen=0,
+            week=WeeklyHistogram.empty(*counts.shape),
         )
 
     @property
@@ -140,12 +148,15 @@ class EDetector:
         total = float(wealth.sum())
         return {name: float(part) / total if total else 0.0 for name, part in zip(self._edges, wealth, strict=True)}
 
-    def update(self, scores: Mapping[str, npt.ArrayLike], rng: np.random.Generator) -> list[DetectorAlarm]:
+    def update(
+        self, scores: Mapping[str, npt.ArrayLike], rng: np.random.Generator, at: npt.ArrayLike | None = None
+    ) -> list[DetectorAlarm]:
         """Take n predictions in order; returns the alarms among them.
 
         Args:
             scores: the watched scores by name, each of shape (n,). NaN is allowed and ranks above every number.
             rng: breaks the ties; independent of the scores.
+            at: when they were made, (n,) in seconds since the epoch; without, no cycle is learned.
 
         Raises:
             ValueError: a score is missing, unknown, of another length or not one-dimensional.
@@ -153,20 +164,27 @@ class EDetector:
         columns = _columns(scores, self._edges)
         bins = np.stack([bin_indices(values, self._edges[name]) for name, values in columns.items()], axis=1)
         uniforms = rng.random(bins.shape)
+        weeks, hours = hour_of_week(np.full(len(bins), -1) if at is None else at)
+        turns = np.flatnonzero(np.diff(weeks) | np.diff(hours)) + 1
         alarms: list[DetectorAlarm] = []
         done = 0
         while done < len(bins):
-            batch = slice(done, done + rank_bets.BATCH)
-            taken, raised = self._take(bins[batch], uniforms[batch])
+            later = turns[turns > done]
+            batch = slice(done, min([done + rank_bets.BATCH, *later[:1].tolist()]))
+            hour = None if at is None else (int(weeks[done]), int(hours[done]))
+            taken, raised = self._take(bins[batch], uniforms[batch], hour)
             done += taken
             if raised:
                 alarms.append(self._alarm(index=done - 1))
                 self._rearm()
         return alarms
 
-    def _take(self, bins: IntArray, uniforms: FloatArray) -> tuple[int, bool]:
-        """Take predictions up to the first alarm; returns how many were taken, and whether the last raised it."""
-        cells = rank_bets.cells_of(self._histogram.ranks(bins, uniforms))
+    def _take(self, bins: IntArray, uniforms: FloatArray, hour: tuple[int, int] | None) -> tuple[int, bool]:
+        """Take predictions of one hour (week, hour of the week; None: unknown) up to the first alarm.
+
+        Returns how many were taken, and whether the last raised it.
+        """
+        cells = rank_bets.cells_of(self._ranks(bins, uniforms, hour))
         e_values, memory = rank_bets.play(cells, self._memory)
         with np.errstate(over="ignore"):  # only past the alarm, in what is not taken
             growth = np.cumprod(e_values, axis=0)
@@ -179,8 +197,18 @@ class EDetector:
         self._sums = sums[taken - 1]
         self._memory = memory  # an alarm clears it
         self._histogram.add(bins[:taken])
+        if hour is not None:
+            self._week.add(*hour, bins[:taken])
         self._n_seen += taken
         return taken, len(reached) > 0
+
+    def _ranks(self, bins: IntArray, uniforms: FloatArray, hour: tuple[int, int] | None) -> FloatArray:
+        """Among those of the same hour of the week, or among all while its cycle is not learned."""
+        usual = None if hour is None else self._week.usual(hour[1])
+        self._cycle_learned = usual is not None
+        if usual is None:
+            return self._histogram.ranks(bins, uniforms)
+        return RunningHistogram(usual).ranks(bins // MERGED, uniforms)
 
     def _alarm(self, index: int) -> DetectorAlarm:
         shares = self.contributions()
@@ -191,6 +219,7 @@ class EDetector:
             log_statistic=self.statistic,
             leading_score=max(shares, key=shares.__getitem__),
             onset_back=round(self._n_seen - onset),
+            cycle_learned=self._cycle_learned,
         )
 
     def _rearm(self) -> None:
@@ -216,6 +245,7 @@ class EDetector:
             "onsets": self._onsets.copy(),
             "memory": self._memory.copy(),
             **{f"edges_{i}": self._edges[name].copy() for i, name in enumerate(names)},
+            **{f"week_{name}": values for name, values in self._week.to_arrays().items()},
         }
 
     @classmethod
@@ -231,6 +261,7 @@ class EDetector:
             onsets=np.array(arrays["onsets"]),
             memory=np.array(arrays["memory"]),
             n_seen=int(arrays["n_seen"]),
+            week=WeeklyHistogram.from_arrays({name: arrays[f"week_{name}"] for name in ("counts", "weeks", "latest")}),
         )
 
 

@@ -42,6 +42,10 @@ class EmpiricalReference:
         columns = [np.searchsorted(q, v, side="right") for q, v in zip(self.quantiles, values.T, strict=True)]
         return np.column_stack(columns) / LANDMARKS
 
+    def share_above(self, value: float) -> float:
+        """Share of the reference above a value of the last signal; 0 without rows."""
+        return float((self.quantiles[-1] > value).mean()) if self.rows else 0.0
+
     def to_arrays(self, prefix: str) -> dict[str, npt.NDArray[np.float64]]:
         """Float arrays for npz, named with a prefix."""
         return {f"{prefix}quantiles": self.quantiles, f"{prefix}rows": np.asarray(self.rows)}

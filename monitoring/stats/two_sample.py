@@ -4,8 +4,9 @@ Both sides are samples, so the tests stay right for baselines of any size: a sma
 shifts (`smallest_detectable_shift` says to which), never trigger-happy. Every test returns the evidence (`p_value`) and
 an effect size, because a million rows make any shift significant and few shifts matter.
 
-The null of each: all rows of both samples are independent draws from one distribution. With an empty sample nothing can
-be said: statistic, p-value and effect are nan, and nan is never rejected.
+The null of each: all rows of both samples are independent draws from one distribution. Rows of y that come in clusters
+are worth fewer independent ones: tests that take `worth` are told how many each row is (`design_effect`). With an empty
+sample nothing can be said: statistic, p-value and effect are nan, and nan is never rejected.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _LEAST_EXPECTED = 5.0
 """Expected count, in the smaller sample, below which a class is pooled with the other rare ones."""
 
 
-def ks_test(x: npt.ArrayLike, y: npt.ArrayLike) -> TestResult:
+def ks_test(x: npt.ArrayLike, y: npt.ArrayLike, worth: float = 1.0) -> TestResult:
     """Kolmogorov-Smirnov test of two samples, shapes (n_x,) and (n_y,); NaN is left out.
 
     The p-value is Kolmogorov's limit, which errs on the safe side for small samples and for ties. Statistic and effect
@@ -60,7 +61,7 @@ def ks_test(x: npt.ArrayLike, y: npt.ArrayLike) -> TestResult:
     both = np.concatenate([x, y])
     below_x = np.searchsorted(np.sort(x), both, side="right")
     below_y = np.searchsorted(np.sort(y), both, side="right")
-    return _ks_result(below_x, below_y, len(x), len(y))
+    return _ks_result(below_x, below_y, len(x), len(y), worth)
 
 
 def ks_test_binned(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike) -> TestResult:
@@ -89,15 +90,15 @@ def smallest_detectable_shift(n_x: int, n_y: int, alpha: float, power: float = 0
     return min(1.0, float(kolmogi(alpha) + 0.5 * ndtri(power)) * math.sqrt(1 / n_x + 1 / n_y))
 
 
-def tail_shift_test(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike) -> TestResult:
+def tail_shift_test(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike, worth: float = 1.0) -> TestResult:
     """Test whether y has more rows in a tail than x has, from counts over the same ordered bins, shape (k,).
 
     A new topic gathers in the tails, where the KS distance is the last to look. Tails are cut from the pooled counts,
     each is tested by Fisher's exact test, and the p-value is the smallest of them times their number (Bonferroni):
     right at any sample size.
 
-    The effect is the excess of y over x in that tail, as a share of all rows: at least so much of y is new. The
-    statistic is the share of y in that tail.
+    The effect is the largest excess of y over x beyond any one value, as a share of all rows: at least so much of y is
+    new. The statistic is the share of y in the tail that speaks loudest.
 
     >>> result = tail_shift_test([10, 970, 10, 10], [10, 920, 10, 60])
     >>> result.p_value < 1e-6, round(result.effect, 2)
@@ -110,14 +111,15 @@ def tail_shift_test(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike) -> TestRes
     in_x, in_y = np.concatenate([_lower_tails(x, y), _lower_tails(x[::-1], y[::-1])]).T
     if len(in_y) == 0:
         return TestResult(0.0, 1.0, 0.0, n_x, n_y)
-    p_values = hypergeom.sf(in_y - 1, n_x + n_y, in_x + in_y, n_y)
+    witnesses, size = np.floor(in_y * worth), math.ceil(n_y * worth)  # rounded to the safe side
+    p_values = hypergeom.sf(witnesses - 1, n_x + size, in_x + witnesses, size)
     best = int(np.argmin(p_values))
-    share_x, share_y = float(in_x[best]) / n_x, float(in_y[best]) / n_y
     p_value = min(1.0, float(p_values[best]) * len(p_values))
-    return TestResult(share_y, p_value, max(share_y - share_x, 0.0), n_x, n_y)
+    excess = float(np.abs(np.cumsum(y) / n_y - np.cumsum(x) / n_x).max())
+    return TestResult(float(in_y[best]) / n_y, p_value, excess, n_x, n_y)
 
 
-def class_shift_test(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike) -> TestResult:
+def class_shift_test(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike, worth: float = 1.0) -> TestResult:
     """Chi-squared test that two vectors of class counts, shape (k,), come from the same class shares.
 
     Classes whose expected count in the smaller sample is below 5 are pooled. The statistic is Pearson's. With counts
@@ -137,16 +139,16 @@ def class_shift_test(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike) -> TestRe
     n_x, n_y = int(x.sum()), int(y.sum())
     if n_x == 0 or n_y == 0:
         return TestResult.undefined(n_x, n_y)
-    table = _pool_rare(np.stack([x, y]))
+    table = _pool_rare(np.stack([x, y * worth]))
     freedom = table.shape[1] - 1
     if freedom == 0:
         return TestResult(0.0, 1.0, 0.0, n_x, n_y)
-    n, columns, rows = n_x + n_y, table.sum(axis=0), np.array([[n_x], [n_y]])
+    n, columns, rows = float(table.sum()), table.sum(axis=0), table.sum(axis=1, keepdims=True)
     expected = columns * rows / n
     pearson = float((np.square(table - expected) / expected).sum())
     likelihood_ratio = 2 * float(xlogy(table, table / expected).sum())
     williams = 1 + float(((n / rows).sum() - 1) * ((n / columns).sum() - 1)) / (6 * n * freedom)
-    by_chance = freedom * (1 / n_x + 1 / n_y) / (8 * math.log(2))
+    by_chance = freedom * float((1 / rows).sum()) / (8 * math.log(2))
     return TestResult(
         statistic=pearson,
         p_value=float(chdtrc(freedom, min(pearson, likelihood_ratio / williams))),
@@ -173,11 +175,13 @@ def holm(p_values: Mapping[str, float], alpha: float) -> frozenset[str]:
     return frozenset(rejected)
 
 
-def _ks_result(below_x: npt.NDArray[np.int64], below_y: npt.NDArray[np.int64], n_x: int, n_y: int) -> TestResult:
+def _ks_result(
+    below_x: npt.NDArray[np.int64], below_y: npt.NDArray[np.int64], n_x: int, n_y: int, worth: float = 1.0
+) -> TestResult:
     if n_x == 0 or n_y == 0:
         return TestResult.undefined(n_x, n_y)
     distance = float(np.abs(below_x / n_x - below_y / n_y).max())
-    p_value = float(kolmogorov(distance / math.sqrt(1 / n_x + 1 / n_y)))
+    p_value = float(kolmogorov(distance / math.sqrt(1 / n_x + 1 / (n_y * worth))))
     return TestResult(distance, p_value, distance, n_x, n_y)
 
 

@@ -64,6 +64,7 @@ class Recorder:
             entropy=float(predictions.entropy[row]),
             margin=float(predictions.margin[row]),
             similarity=float(predictions.similarity[row]),
+            rarity=float(predictions.rarity[row]),
             length=float(predictions.length[row]),
             # float16 has three good digits: more would only fill the log
             projected=predictions.projected[row].astype(np.float64).round(4).tolist(),
@@ -90,6 +91,7 @@ class Recorder:
             entropy=0.0,
             margin=0.0,
             similarity=0.0,
+            rarity=0.0,
             length=0.0,
             projected=NOTHING,
             top_k="{}",

@@ -141,4 +141,5 @@ def _feedback(row: Row[Any]) -> Feedback:
 
 def _outcome(row: Row[Any]) -> Outcome:
     values = dict(zip(OUTCOME_FIELDS, row, strict=True))  # by position: thousands of rows are read at every tick
-    return Outcome(**(values | {"source": LabelSource(values["source"]), "variant": Variant(values["variant"])}))
+    values |= {"source": LabelSource(values["source"]), "variant": Variant(values["variant"])}
+    return Outcome(**(values | {"slices": tuple(values["slices"])}))

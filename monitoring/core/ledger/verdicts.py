@@ -11,8 +11,8 @@ from sqlalchemy import Connection, delete, insert, select
 
 from monitoring.core.ids import new_id
 from monitoring.core.ledger.database import upsert
-from monitoring.core.tables import cursors, detector_states, drift_reports, gauges
-from monitoring.core.types import DriftReport, Interval, SignalFinding, Verdict
+from monitoring.core.tables import cursors, detector_states, drift_reports, gauges, slice_memories
+from monitoring.core.types import DriftReport, Interval, SignalFinding, SliceFinding, Verdict
 
 
 def save_report(connection: Connection, report: DriftReport) -> str:
@@ -64,6 +64,22 @@ def drop_detector(connection: Connection, version: str) -> None:
     connection.execute(delete(detector_states).where(detector_states.c.version == version))
 
 
+def save_slice_memory(
+    connection: Connection, *, version: str, state: bytes, started_at: datetime, now: datetime
+) -> None:
+    """Keep what is remembered of the slices of a version's reign that began at `started_at` (npz bytes)."""
+    values = {"state": state, "started_at": started_at, "updated_at": now}
+    upsert(connection, slice_memories, {"version": version}, values)
+
+
+def load_slice_memory(connection: Connection, version: str, *, started_at: datetime) -> bytes | None:
+    """What is remembered of the slices of that reign, or None."""
+    query = select(slice_memories.c.state).where(
+        slice_memories.c.version == version, slice_memories.c.started_at == started_at
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
 def load_cursor(connection: Connection, name: str) -> dict[str, Any]:
     """How far the reader `name` has come; {} at the beginning."""
     position = connection.execute(select(cursors.c.position).where(cursors.c.name == name)).scalar_one_or_none()
@@ -98,5 +114,11 @@ def _report(body: Mapping[str, Any]) -> DriftReport:
         "findings": tuple(SignalFinding(**finding) for finding in values["findings"]),
         "estimated_accuracy": Interval(**values["estimated_accuracy"]),
         "realised_accuracy": None if realised is None else Interval(**realised),
+        "slices": tuple(_slice_finding(finding) for finding in values.get("slices", ())),
     }
     return DriftReport(**values)
+
+
+def _slice_finding(body: Mapping[str, Any]) -> SliceFinding:
+    accuracy = body["accuracy"]
+    return SliceFinding(**{**body, "accuracy": None if accuracy is None else Interval(**accuracy)})

@@ -40,6 +40,7 @@ def row(number: int, *, at: datetime | None = None, model: str = "support", vers
         entropy=0.1,
         margin=0.8,
         similarity=0.7,
+        rarity=3.0,
         length=float(number),
         projected=[0.5] * 32,
         top_k="{}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -101,6 +101,7 @@ class World:
         latency_ms: float = 5.0,
         units: Sequence[str] | None = None,
         ids: Sequence[str] | None = None,
+        metadata: Mapping[str, str] | None = None,
         ship: bool = True,
     ) -> list[Answer]:
         """Answer `n` messages about `topics`, one a second, and ship them."""
@@ -127,12 +128,13 @@ class World:
                     entropy=float(predictions.entropy[number]),
                     margin=float(predictions.margin[number]),
                     similarity=float(predictions.similarity[number]),
+                    rarity=float(predictions.rarity[number]),
                     length=float(predictions.length[number]),
                     projected=predictions.projected[number].tolist(),
                     top_k="{}",
                     latency_ms=latency_ms,
                     error=error,
-                    metadata="{}",
+                    metadata=json.dumps(metadata or {}),
                 ).row()
             )
         assert all(self.spool.append(rows[start : start + ROWS_A_FRAME]) for start in range(0, n, ROWS_A_FRAME))

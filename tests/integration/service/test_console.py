@@ -219,6 +219,8 @@ def test_drift_says_what_moved_and_what_is_unknown(grace: Browser, world: World)
     assert "voucher 0 118" in page
     assert "similarity moved 0.310 0.100 <0.001" in page
     assert "length 0.040 0.100 –" in page
+    assert "trade in 40 0.0 % 8.0 %" in page
+    assert "channel=chat lost accuracy 120 similarity 0.300" in page
 
 
 def test_a_forged_trail_is_denounced(grace: Browser, world: World) -> None:

@@ -106,6 +106,7 @@ def record(
         entropy=1.0,
         margin=0.1,
         similarity=0.5,
+        rarity=3.0,
         length=5.0,
         projected=[0.0] * 32,
         top_k=json.dumps({}),

@@ -19,8 +19,12 @@ numbers = st.floats(-1e4, 1e4, width=32)
 
 
 def reference(rng: np.random.Generator, *, size: int = 40, classes: int = 3, rows: int = 60) -> Reference:
-    labels = np.arange(rows) % classes
-    return Reference.fit(rng.normal(size=(rows, size)).astype(np.float32), labels, classes)
+    embeddings = rng.normal(size=(rows, size)).astype(np.float32)
+    return learn(embeddings, np.arange(rows) % classes, classes)
+
+
+def learn(embeddings: Matrix, labels: NDArray[np.int64], classes: int) -> Reference:
+    return Reference.fit(embeddings, labels, [[1, 2]] * len(labels), classes=classes, vocabulary=10)
 
 
 @settings(max_examples=40)
@@ -29,7 +33,9 @@ def test_signals_stay_in_their_ranges(data: st.DataObject, rows: int, classes: i
     learnt = reference(np.random.default_rng(1), size=7, classes=classes)
     logits: Matrix = data.draw(arrays(np.float32, (rows, classes), elements=numbers))
     embeddings: Matrix = data.draw(arrays(np.float32, (rows, 7), elements=numbers))
-    read = read_signals(logits, embeddings, np.arange(rows), temperature=temperature, reference=learnt)
+    read = read_signals(
+        logits, embeddings, [range(row) for row in range(rows)], temperature=temperature, reference=learnt
+    )
     assert len(read) == rows
     assert read.probabilities.shape == (rows, classes)
     np.testing.assert_allclose(read.probabilities.sum(axis=1), 1)
@@ -50,24 +56,26 @@ def test_signals_stay_in_their_ranges(data: st.DataObject, rows: int, classes: i
 
 def test_the_signals_of_a_known_answer() -> None:
     centroids = np.eye(2, 3, dtype=np.float32)
-    known = Reference(centroids, np.zeros(3, np.float32), np.eye(3, PROJECTED, dtype=np.float32))
+    rarity = np.array([1.0, 2.0, 6.0], dtype=np.float32)
+    known = Reference(centroids, np.zeros(3, np.float32), np.eye(3, PROJECTED, dtype=np.float32), rarity)
     logits = np.log(np.array([[0.75, 0.25]], dtype=np.float32))
-    read = read_signals(logits, np.array([[3.0, 4.0, 0.0]], np.float32), np.array([5]), temperature=1, reference=known)
+    read = read_signals(
+        logits, np.array([[3.0, 4.0, 0.0]], np.float32), [[0, 1, 2, 1, 9]], temperature=1, reference=known
+    )
     assert read.predicted.tolist() == [0]
     assert read.confidence[0] == pytest.approx(0.75)
     assert read.margin[0] == pytest.approx(0.5)
     assert read.entropy[0] == pytest.approx(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)))
     assert read.similarity[0] == pytest.approx(0.8)
     assert read.length[0] == 5
+    assert read.rarity[0] == pytest.approx((1 + 2 + 6 + 2 + 6) / 5)  # an id past the table is as rare as its last
     assert read.projected[0, :3].tolist() == pytest.approx([0.6, 0.8, 0], abs=1e-3)
 
 
 def test_a_higher_temperature_makes_less_sure_and_changes_no_answer(rng: np.random.Generator) -> None:
     logits, embeddings = rng.normal(size=(50, 4)).astype(np.float32), rng.normal(size=(50, 40)).astype(np.float32)
     learnt = reference(rng)
-    cold, warm = (
-        read_signals(logits, embeddings, np.ones(50, np.int64), temperature=t, reference=learnt) for t in (1, 2)
-    )
+    cold, warm = (read_signals(logits, embeddings, [[1]] * 50, temperature=t, reference=learnt) for t in (1, 2))
     assert (cold.predicted == warm.predicted).all()
     assert (warm.confidence < cold.confidence).all()
     assert (warm.entropy > cold.entropy).all()
@@ -76,7 +84,7 @@ def test_a_higher_temperature_makes_less_sure_and_changes_no_answer(rng: np.rand
 def test_a_centroid_is_its_class_and_a_class_without_rows_gets_the_mean(rng: np.random.Generator) -> None:
     embeddings = unit_length(rng.normal(size=(30, 5)).astype(np.float32) + 2)
     labels = np.arange(30) % 2
-    learnt = Reference.fit(embeddings, labels, classes=3)
+    learnt = learn(embeddings, labels, 3)
     np.testing.assert_allclose(learnt.centroids[0], unit_length(embeddings[labels == 0].mean(0)[None])[0], atol=1e-6)
     np.testing.assert_allclose(learnt.centroids[2], unit_length(embeddings.mean(0)[None])[0], atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(learnt.centroids, axis=1), 1, atol=1e-6)
@@ -96,7 +104,7 @@ def test_a_reference_is_read_as_it_was_written(tmp_path: Path, rng: np.random.Ge
     learnt = reference(rng)
     learnt.save(tmp_path / "reference.npz")
     read = Reference.load(tmp_path / "reference.npz")
-    for name in ("centroids", "mean", "axes"):
+    for name in ("centroids", "mean", "axes", "rarity"):
         np.testing.assert_array_equal(getattr(read, name), getattr(learnt, name))
 
 

@@ -36,6 +36,7 @@ def answers(
         entropy=-(probabilities * np.log(probabilities)).sum(axis=1),
         margin=ordered[:, -1] - ordered[:, -2],
         similarity=1.0 - rng.beta(2.0, 8.0, n) - 0.3 * strange,
+        rarity=rng.normal(4.0, 0.5, n) + 2.0 * strange,
         length=rng.poisson(9.0 * longer, n) + np.float64(1.0),
         projected=(centres + rng.normal(size=(n, PROJECTED))).astype(np.float16),
     )

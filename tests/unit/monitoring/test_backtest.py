@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitoring.backtest import fitted_settings
+from monitoring.budget import alarm_budget
 from monitoring.core.errors import InvalidInput
 from monitoring.core.settings import Settings
-from monitoring.detect import alarm_budget
 from monitoring.history import HOLDOUT, TRAIN, VALIDATION, History, TrainingRows, training_rows, windows_of
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -72,4 +72,4 @@ def test_a_new_class_needs_its_examples() -> None:
 def test_the_yearly_budget_is_spent_at_the_files_own_traffic() -> None:
     fitted = fitted_settings(Settings(), rows=3650, windows=4, length=91.25 * DAY).monitor
     assert (fitted.predictions_per_day, fitted.window_size) == (10, 912)
-    assert alarm_budget(fitted).sequential_threshold == 2 * 365 * 10
+    assert alarm_budget(fitted).sequential_threshold == pytest.approx(365 * 10 / 0.4)

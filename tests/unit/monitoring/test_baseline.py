@@ -24,7 +24,7 @@ def test_it_comes_back_from_its_file_as_it_was(tmp_path: Path, rng: np.random.Ge
     loaded = Baseline.load(tmp_path / "baseline.npz")
     assert_same(dataclasses.asdict(loaded), dataclasses.asdict(built))
     window, _ = window_of(100, rng)
-    table = estimator_table(window.signals)
+    table = estimator_table(built, window.signals)
     assert loaded.estimator.estimate(table) == built.estimator.estimate(table)
 
 
@@ -113,7 +113,7 @@ def test_a_missing_file_a_missing_array_and_another_format_are_named(tmp_path: P
     baseline_of(60, rng).save(path)
     with np.load(path) as arrays:
         kept = dict(arrays)
-    np.savez(path, **{name: values for name, values in kept.items() if name != "weights"})
+    np.savez(path, **{name: values for name, values in kept.items() if name != "features/weights"})
     with pytest.raises(BrokenBundle, match="weights"):
         Baseline.load(path)
     text = kept["text"].tobytes().replace(b'"format": 1', b'"format": 9')

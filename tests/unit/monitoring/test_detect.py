@@ -11,10 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.baseline import Baseline
+from monitoring.budget import JUDGED_LABELS, LABEL_TESTS, alarm_budget
 from monitoring.core.settings import MonitorSettings
 from monitoring.core.signals import SIGNALS
 from monitoring.core.types import DriftReport, Outcome, Verdict
-from monitoring.detect import LabelledRows, alarm_budget, estimate_accuracy, judge_window, signal_findings
+from monitoring.detect import (
+    LabelledRows,
+    estimate_accuracy,
+    judge_window,
+    signal_findings,
+)
 from monitoring.signals import Traffic
 from tests.unit.monitoring.synthetic import baseline_of, window_of
 
@@ -59,10 +65,17 @@ def test_a_window_like_the_baseline_is_stable_and_says_what_would_have_been_foun
     report = judge(baseline, window_of(500, rng)[0])
     assert report.verdict is Verdict.STABLE
     assert "a shift of 0.1" in report.reason
-    assert {finding.signal for finding in report.findings} == {*SIGNALS, "labels", "embedding", "vocabulary"}
+    assert {finding.signal for finding in report.findings} == {
+        *SIGNALS,
+        "labels",
+        "strangeness",
+        "embedding",
+        "vocabulary",
+    }
     assert report.moved == {}
     assert report.estimated_accuracy.low < baseline.expected_accuracy < report.estimated_accuracy.high
     assert report.estimate_trustworthy
+    assert "leeway labels queue" not in report.estimate_note
     assert (report.realised_accuracy, report.labelled, report.calibration) == (None, 0, {})
 
 
@@ -75,6 +88,8 @@ def test_a_new_topic_is_drift_with_its_words_and_an_estimated_loss(
     assert report.effect > 0.2
     assert report.moved["words"][0]["word"] == "zebra"
     assert report.estimated_accuracy.value < baseline.expected_accuracy - 0.1
+    assert not report.estimate_trustworthy
+    assert "leeway labels queue" in report.estimate_note
     json.dumps(dataclasses.asdict(report), default=str, allow_nan=False)
 
 
@@ -86,10 +101,50 @@ def test_a_change_that_costs_no_accuracy_is_a_notice(baseline: Baseline, rng: np
 
 
 def test_a_small_shift_found_in_many_rows_is_a_notice(rng: np.random.Generator) -> None:
-    report = judge(baseline_of(10_000, rng), window_of(10_000, rng, new_topic=0.04)[0])
+    report = judge(baseline_of(10_000, rng), window_of(10_000, rng, new_topic=0.02)[0])
     assert any(finding.significant for finding in report.findings)
     assert report.verdict is Verdict.NOTICE
-    assert "within the leeway" in report.reason
+    assert "strangeness by 0.03" in report.reason
+
+
+def test_a_small_share_of_a_new_topic_is_found_by_its_strangeness(rng: np.random.Generator) -> None:
+    baseline = baseline_of(5000, rng)
+    findings = signal_findings(baseline, window_of(4000, rng, new_topic=0.05)[0], leeway=0.1, alpha=ALPHA)
+    [strangeness] = [finding for finding in findings if finding.signal == "strangeness"]
+    assert strangeness.significant
+    assert strangeness.effect == pytest.approx(0.05, abs=0.03)
+
+
+def test_a_small_shift_that_does_harm_is_drift(baseline: Baseline, rng: np.random.Generator) -> None:
+    window, outcomes = window_of(3000, rng, new_topic=0.08)
+    wrong = [dataclasses.replace(outcome, label="zoo") for outcome in outcomes[:900]]
+    report = judge(baseline, window, [*wrong, *outcomes[900:]])
+    assert max(finding.effect for finding in report.findings if finding.significant) <= 0.1
+    assert report.verdict is Verdict.DRIFT
+    assert "within, but with harm," in report.reason
+
+
+def test_the_messages_of_one_client_are_not_taken_for_as_many_witnesses(rng: np.random.Generator) -> None:
+    """Forty clients, each of whom says one thing twenty-five times: no other traffic than ever."""
+    baseline = baseline_of(2000, rng)
+    found = {"alike": 0, "as clients": 0}
+    for _ in range(30):
+        window, _ = window_of(40, rng)
+        rows = np.repeat(np.arange(40), 25)
+        repeated = dataclasses.replace(
+            window,
+            ids=[f"prediction-{row}" for row in range(1000)],
+            units=[str(row) for row in range(1000)],
+            predicted=window.predicted[rows],
+            signals={name: values[rows] for name, values in window.signals.items()},
+            projected=window.projected[rows],
+            texts=[window.texts[row] for row in rows],
+        )
+        clients = dataclasses.replace(repeated, units=[str(row) for row in rows])
+        for name, traffic in (("alike", repeated), ("as clients", clients)):
+            found[name] += any(f.significant for f in signal_findings(baseline, traffic, leeway=0.1, alpha=0.01))
+    assert found["alike"] > 25
+    assert found["as clients"] <= 2
 
 
 def test_with_too_little_data_nothing_is_claimed(baseline: Baseline, rng: np.random.Generator) -> None:
@@ -140,15 +195,22 @@ def test_labels_of_drifted_traffic_teach_the_estimate(baseline: Baseline, rng: n
     alarms=st.floats(0.1, 100.0),
     daily=st.integers(1, 10**9),
     size=st.integers(50, 10**5),
-    share=st.floats(0.05, 0.95),
+    shares=st.tuples(st.floats(0.05, 0.6), st.floats(0.05, 0.35)),
 )
-def test_the_budget_never_exceeds_the_years_false_alarms(alarms: float, daily: int, size: int, share: float) -> None:
+def test_the_budget_never_exceeds_the_years_false_alarms(
+    alarms: float, daily: int, size: int, shares: tuple[float, float]
+) -> None:
     settings = MonitorSettings(
-        false_alarms_per_year=alarms, predictions_per_day=daily, window_size=size, sequential_share=share
+        false_alarms_per_year=alarms,
+        predictions_per_day=daily,
+        window_size=size,
+        sequential_share=shares[0],
+        label_share=shares[1],
     )
     budget = alarm_budget(settings)
     by_windows = budget.window_alpha * 365 * daily / size
     by_detector = 365 * daily / budget.sequential_threshold
+    by_labels = LABEL_TESTS * budget.label_alpha * max(365 * daily / JUDGED_LABELS, 1)
     assert budget.sequential_threshold > 1
     assert 0 < budget.window_alpha <= 0.05
-    assert by_windows + by_detector <= alarms * (1 + 1e-9)
+    assert by_windows + by_detector + by_labels <= alarms * (1 + 1e-9)

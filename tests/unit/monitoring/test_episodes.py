@@ -30,7 +30,7 @@ from monitoring.quality import LabelEvidence
 from tests.unit.monitoring.synthetic import NOW
 
 ONSET = NOW - timedelta(minutes=10)
-ALARM = SequentialAlarm(1234, "entropy", 17.0, 15.8, ONSET, NOW)
+ALARM = SequentialAlarm(1234, "entropy", 17.0, 15.8, ONSET, NOW, cycle_learned=False)
 NO_LABELS = LabelEvidence(0, None, None, {}, 0.0, 0.0, 0.0)
 LOSS = LabelEvidence(300, ONSET, Interval(0.7, 0.6, 0.8), {}, 0.2, 9.0, 9.0, ONSET)
 
@@ -64,15 +64,14 @@ def readings(harm: Harm = Harm.UNKNOWN, **changes: Any) -> Readings:
         assert onset == ONSET
         return HarmFinding(harm, "as measured")
 
-    quiet = Readings("v2", "support@2", 2000, 0.9, 0.03, None, (), 0, harm_since, NO_LABELS, frozenset())
+    quiet = Readings("v2", "support@2", 2000, 0.9, 0.03, 0.001, None, (), 0, harm_since, NO_LABELS, frozenset())
     return replace(quiet, **changes)
 
 
 def alert(name: str, version: str = "v2", **detail: Any) -> Alert:
     """An open episode."""
-    return Alert(
-        f"{name} of {version}", "support", name, Severity.WARNING, "", {"version": version} | detail, ONSET, None
-    )
+    known = {"version": version, "onset_at": ONSET.isoformat()} | detail
+    return Alert(f"{name} of {version}", "support", name, Severity.WARNING, "", known, ONSET, None)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,7 @@ def alert(name: str, version: str = "v2", **detail: Any) -> Alert:
 def test_an_episode_begins_once_and_as_loud_as_its_harm(tick: Readings, fired: list[tuple[str, Severity]]) -> None:
     changes = alerts_to_change(tick, [])
     assert [(firing.name, firing.severity) for firing in changes.fire] == fired
-    already_open = [alert(name) for name, _ in fired]
+    already_open = [replace(alert(name), severity=severity) for name, severity in fired]
     assert alerts_to_change(tick, already_open).fire == ()
     for firing in changes.fire:
         assert firing.detail["version"] == firing.version == "v2"
@@ -137,12 +136,15 @@ def test_the_new_versions_episode_may_follow_the_old_ones_at_once() -> None:
     assert [firing.version for firing in changes.fire] == ["v2"]
 
 
-def test_a_notice_that_turns_harmful_becomes_a_louder_episode() -> None:
-    notice = replace(alert("drift", onset_at=ONSET.isoformat(), n_seen=7), severity=Severity.INFO)
+@pytest.mark.parametrize("severity", [Severity.INFO, Severity.WARNING])
+def test_drift_that_turns_out_harmful_becomes_a_louder_episode(severity: Severity) -> None:
+    notice = replace(alert("drift", n_seen=7), severity=severity)
     changes = alerts_to_change(readings(Harm.SHOWN), [notice])
     assert [change.reason for change in changes.resolve] == ["it costs accuracy by now: a louder episode follows"]
     [firing] = changes.fire
     assert (firing.severity, firing.detail["n_seen"], firing.detail["harm"]) == (Severity.CRITICAL, 7, Harm.SHOWN)
+    told = replace(notice, severity=firing.severity, detail=firing.detail)
+    assert alerts_to_change(readings(Harm.SHOWN), [told]) == AlertChanges((), ())
     for harm in (Harm.NONE, Harm.UNKNOWN):
         assert alerts_to_change(readings(harm), [notice]) == AlertChanges((), ())
     over = alerts_to_change(readings(Harm.SHOWN, quiet_windows=3), [notice])

@@ -9,8 +9,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.explain import MAX_EXAMPLES, explain, log_likelihood_ratio, moved_classes, moved_words
+from monitoring.explain import MAX_EXAMPLES, explain, moved_classes
 from monitoring.signals import count_words, novelty, words
+from monitoring.slice_values import UsualValues
+from monitoring.wording import log_likelihood_ratio, moved_words
 from tests.unit.monitoring.synthetic import baseline_of, window_of
 
 
@@ -39,7 +41,7 @@ def test_the_class_that_moved_most_comes_first(rng: np.random.Generator) -> None
 def test_an_explanation_is_bounded_and_fits_json(rng: np.random.Generator) -> None:
     window, _ = window_of(300, rng, new_topic=0.5)
     longest = dataclasses.replace(window, texts=["x" * 10_000] * 300)
-    explanation = explain(baseline_of(300, rng), longest)
+    explanation = explain(baseline_of(300, rng), longest, UsualValues(), rng)
     assert len(explanation["examples"]) == MAX_EXAMPLES
     assert all(len(example["text"]) == 200 for example in explanation["examples"])
     assert len(json.dumps(explanation, allow_nan=False)) < 5000
@@ -48,7 +50,9 @@ def test_an_explanation_is_bounded_and_fits_json(rng: np.random.Generator) -> No
 def test_examples_are_the_answers_least_like_the_baseline(rng: np.random.Generator) -> None:
     window, outcomes = window_of(300, rng, new_topic=0.1)
     labels = {outcome.prediction_id: outcome.label for outcome in outcomes}
-    found = [labels[example["id"]] for example in explain(baseline_of(300, rng), window)["examples"]]
+    found = [
+        labels[example["id"]] for example in explain(baseline_of(300, rng), window, UsualValues(), rng)["examples"]
+    ]
     assert found.count("zoo") >= 4
 
 

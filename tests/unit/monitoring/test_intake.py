@@ -20,7 +20,15 @@ REIGN = Reign("v1", NOW)
 
 def rows_of(*rows: dict[str, Any]) -> pa.Table:
     """Log rows; what is not given is the champion's."""
-    usual = {"version": "v1", "variant": "production", "commit": 1, "at": NOW, "unit": "ann", "latency_ms": 5.0}
+    usual = {
+        "version": "v1",
+        "counted": True,
+        "variant": "production",
+        "commit": 1,
+        "at": NOW,
+        "unit": "ann",
+        "latency_ms": 5.0,
+    }
     numbered = [
         usual | {"prediction_id": f"{number:03}", "share": 0.5, "step": 0} | row for number, row in enumerate(rows)
     ]
@@ -56,6 +64,7 @@ def test_the_stream_is_what_the_champion_answered_in_its_reign_in_a_fixed_order(
         {"commit": 1, "variant": "shadow"},
         {"commit": 1, "error": "timeout"},
         {"commit": 1, "version": "v2"},
+        {"commit": 1, "counted": False},
     )
     assert REIGN.stream(rows)["prediction_id"].to_pylist() == ["002", "001", "000"]
     parts = [(commit, part["prediction_id"].to_pylist()) for commit, part in commits_of(REIGN.stream(rows))]

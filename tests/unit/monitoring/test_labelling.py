@@ -26,6 +26,7 @@ def row(prediction_id: str, version: str = "v1", **changes: Any) -> dict[str, An
         "confidence": 0.8,
         "error": None,
         "at": NOW,
+        "metadata": "{}",
     }
     return plain | changes
 

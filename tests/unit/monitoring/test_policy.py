@@ -45,7 +45,8 @@ DRIFT, SCHEDULE, VOLUME = RetrainCause.DRIFT, RetrainCause.SCHEDULE, RetrainCaus
             replace(QUIET, episode=episode(labels=199)),
             Action.WAIT,
             DRIFT,
-            "waiting for labels: 199 of 200 since the drift began; as measured",
+            "waiting for labels: 199 of 200 since the drift began "
+            "(ask for labels with `leeway labels queue MODEL --out FILE`); as measured",
         ),
         (replace(QUIET, episode=episode(Harm.NONE)), Action.WAIT, DRIFT, "drift without shown harm: as measured"),
         (replace(QUIET, episode=episode(Harm.UNKNOWN)), Action.WAIT, DRIFT, "drift without shown harm: as measured"),

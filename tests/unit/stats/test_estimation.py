@@ -9,24 +9,41 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from monitoring.stats.estimation import AccuracyEstimator, average_thresholded_confidence
+from monitoring.stats.estimation import AccuracyEstimator
+from monitoring.stats.strangeness import Strangeness
 from monitoring.stats.support import EmpiricalReference, unfamiliar_traffic
 
 
+def usual_doubt(rng: np.random.Generator) -> Strangeness:
+    ease = rng.normal(size=1_000)
+    entropy = -2.0 * np.log(expit(2.5 + 1.5 * ease + 0.4 * rng.normal(size=1_000))) + 0.1 * rng.random(1_000)
+    similarity = 0.75 + 0.08 * ease + 0.04 * rng.normal(size=1_000)
+    return Strangeness.of({"entropy": entropy, "similarity": similarity}, {"entropy": +1, "similarity": -1})
+
+
+DOUBT = usual_doubt(np.random.default_rng(16))
+
+
 def familiar(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Signals like those of a 90 % model (confidence, entropy, margin, similarity) and correctness."""
+    """Signals like those of a 90 % model (confidence, entropy, margin, similarity, doubt) and correctness."""
     ease = rng.normal(size=n)
     confidence = expit(2.5 + 1.5 * ease + 0.4 * rng.normal(size=n))
     entropy = -np.log(confidence) * 2.0 + 0.1 * rng.random(n)
     margin = np.clip(2.0 * confidence - 1.0 + 0.05 * rng.normal(size=n), 0.0, 1.0)
     similarity = np.clip(0.75 + 0.08 * ease + 0.04 * rng.normal(size=n), -1.0, 1.0)
-    return np.column_stack((confidence, entropy, margin, similarity)), rng.random(n) < expit(2.8 + 1.4 * ease)
+    signals = (confidence, entropy, margin, similarity, doubt_of(entropy, similarity))
+    return np.column_stack(signals), rng.random(n) < expit(2.8 + 1.4 * ease)
+
+
+def doubt_of(entropy: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    return DOUBT({"entropy": entropy, "similarity": similarity})
 
 
 def novel(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     """A new topic: less sure, less similar, and always wrong."""
     confidence = rng.uniform(0.2, 0.8, n)
-    signals = (confidence, -2.0 * np.log(confidence), np.clip(2 * confidence - 1, 0, 1), rng.normal(0.45, 0.06, n))
+    entropy, similarity = -2.0 * np.log(confidence), rng.normal(0.45, 0.06, n)
+    signals = (confidence, entropy, np.clip(2 * confidence - 1, 0, 1), similarity, doubt_of(entropy, similarity))
     return np.column_stack(signals), np.zeros(n, dtype=bool)
 
 
@@ -94,6 +111,19 @@ def test_strong_shift_says_cannot_tell_and_its_interval_holds_the_truth(share):
         assert estimate.high - estimate.low > share
 
 
+@pytest.mark.parametrize(("share", "goal"), [(0.05, 0.015), (0.2, 0.03), (0.5, 0.07)])
+def test_doubt_tells_the_accuracy_under_a_new_topic_without_a_label(share, goal):
+    rng = np.random.default_rng(15)
+    estimator = fitted(rng)
+    errors, flattered = [], []
+    for _ in range(40):
+        signals, correct = traffic(rng, 500, share)
+        errors.append(abs(estimator.estimate(signals).value - correct.mean()))
+        flattered.append(estimator.predict(signals).mean() - correct.mean())
+    assert np.mean(errors) <= goal
+    assert np.mean(errors) < np.mean(flattered)
+
+
 @pytest.mark.parametrize(("share", "goal"), [(0.2, 0.03), (0.5, 0.07)])
 def test_two_hundred_labels_of_the_new_traffic_bring_the_estimate_back(share, goal):
     rng = np.random.default_rng(3)
@@ -159,7 +189,7 @@ def test_a_small_baseline_says_so_and_knows_little(rows):
 
 
 def test_constant_signals_and_one_sided_outcomes_are_defined():
-    constant = np.full((200, 4), 0.5)
+    constant = np.full((200, 5), 0.5)
     for correct in (np.ones(200), np.zeros(200), np.arange(200) % 2):
         estimate = AccuracyEstimator.fit(constant, correct).estimate(constant)
         assert estimate.low <= correct.mean() <= estimate.high
@@ -167,7 +197,7 @@ def test_constant_signals_and_one_sided_outcomes_are_defined():
 
 
 def test_an_empty_window_is_unknown():
-    estimate = fitted(np.random.default_rng(8)).estimate(np.zeros((0, 4)))
+    estimate = fitted(np.random.default_rng(8)).estimate(np.zeros((0, 5)))
     assert math.isnan(estimate.value)
     assert (estimate.low, estimate.high, estimate.trustworthy) == (0.0, 1.0, False)
 
@@ -187,7 +217,7 @@ def test_rows_that_are_not_numbers_may_be_right_or_wrong():
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.floats(0.0, 1e6))
 def test_any_window_gives_an_ordered_interval(seed, rows, scale):
     rng = np.random.default_rng(seed)
-    window = scale * rng.standard_t(1, size=(rows, 4))
+    window = scale * rng.standard_t(1, size=(rows, 5))
     estimate = FITTED.estimate(window)
     assert 0.0 <= estimate.low <= estimate.high <= 1.0
     assert 0.0 <= estimate.value <= 1.0
@@ -210,7 +240,7 @@ def test_bad_input_is_named():
     rng = np.random.default_rng(12)
     signals, correct = familiar(rng, 50)
     estimator = AccuracyEstimator.fit(signals, correct)
-    with pytest.raises(ValueError, match=r"give \(rows, 4\)"):
+    with pytest.raises(ValueError, match=r"give \(rows, 5\)"):
         estimator.estimate(signals[:, :3])
     with pytest.raises(ValueError, match="must match 50 rows"):
         AccuracyEstimator.fit(signals, correct[:10])
@@ -220,13 +250,13 @@ def test_bad_input_is_named():
         estimator.refit_with(signals, np.full(50, 7.0))
 
 
-# -- support and the second opinion -----------------------------------------------------------------------------------
+# -- support ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_proven_share_of_new_traffic_stays_below_the_true_one():
     rng = np.random.default_rng(13)
     baseline = EmpiricalReference.of(familiar(rng, 5_000)[0])
-    nothing = EmpiricalReference.of(np.zeros((0, 4)))
+    nothing = EmpiricalReference.of(np.zeros((0, 5)))
     for share in (0.1, 0.3, 0.6):
         found = unfamiliar_traffic(traffic(rng, 2_000, share)[0], baseline, nothing)
         assert 0.5 * share < found.least < share < found.most
@@ -239,14 +269,3 @@ def test_a_reference_is_close_to_the_empirical_distribution(values, threshold):
     column = np.array(values)[:, None]
     share = EmpiricalReference.of(column).share_at_or_below(np.array([[threshold]]))[0, 0]
     assert share == pytest.approx((column <= threshold).mean(), abs=2 / 512)
-
-
-def test_thresholded_confidence_is_the_reference_accuracy_on_the_reference():
-    rng = np.random.default_rng(14)
-    signals, correct = familiar(rng, 1_000)
-    estimate = average_thresholded_confidence(signals[:, 0], correct, signals[:, 0])
-    assert estimate == pytest.approx(correct.mean(), abs=1e-9)
-    shifted, _ = traffic(rng, 1_000, 0.5)
-    assert average_thresholded_confidence(signals[:, 0], correct, shifted[:, 0]) < estimate - 0.1
-    assert average_thresholded_confidence([0.5, 0.6], [0, 0], [0.9]) == 0.0
-    assert math.isnan(average_thresholded_confidence([], [], [0.9]))

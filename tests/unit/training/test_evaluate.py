@@ -31,6 +31,7 @@ def answers(
         entropy=column,
         margin=column,
         similarity=column,
+        rarity=column,
         length=np.arange(n, dtype=np.float64) * 10,
         projected=np.zeros((n, 2), np.float16),
     )

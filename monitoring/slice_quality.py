@@ -1,0 +1,85 @@
+"""Which declared slices lost accuracy, by outcome-blind labels.
+
+A slice may always have been harder than the rest, and no hold-out tells by how much: so a slice is compared with its
+own past in this reign (`stats.rate_change`). The level is split evenly over the slices that may be judged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from monitoring.core.types import Interval, Outcome
+from monitoring.slices import MAX_SLICES, family_size
+from monitoring.stats.calibration import wilson_interval
+from monitoring.stats.rate_change import likeliest_change, log_evidence_of_change
+
+LEAST_LABELS = 20
+
+
+@dataclass(frozen=True)
+class SliceAccuracy:
+    """What labels say of one slice.
+
+    `labelled`: its labelled units; `accuracy`: of those since the likeliest moment of a change, `since`, with its 95 %
+    interval; `before`: of those earlier. `log_e`: evidence of a change, less the logarithm of the number of slices
+    that share the level; `lost`: the change is a loss of more than is tolerated.
+    """
+
+    slice: str
+    labelled: int
+    accuracy: Interval
+    before: float
+    since: datetime
+    log_e: float
+    lost: bool
+
+    def proves_loss(self, alpha: float) -> bool:
+        """Whether it holds at level `alpha` for all slices together."""
+        return self.lost and self.log_e >= math.log(1.0 / alpha)
+
+
+def slice_accuracies(
+    blind: Sequence[Outcome], declared: Sequence[str], *, tolerated_loss: float
+) -> tuple[SliceAccuracy, ...]:
+    """The slices of `blind` outcomes (in order of labelling) that have 20 labelled units, the surest loss first.
+
+    Of a key's values the first ones to gather so many are taken, 50 slices in all: a choice blind to what was right.
+    """
+    by_slice: dict[str, dict[str, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
+    chosen: list[str] = []
+    for outcome in blind:
+        for name in outcome.slices:
+            units = by_slice[name]
+            units[outcome.unit].append(outcome)
+            if len(units) == LEAST_LABELS and name not in chosen:
+                chosen.append(name)
+    chosen = [name for name in chosen if name in declared or name.partition("=")[0] in declared]
+    family = family_size(declared)
+    found = [_judge(name, list(by_slice[name].values()), family, tolerated_loss) for name in chosen[:MAX_SLICES]]
+    return tuple(sorted(found, key=lambda one: (not one.lost, -one.log_e)))
+
+
+def _judge(name: str, units: Sequence[Sequence[Outcome]], family: int, tolerated_loss: float) -> SliceAccuracy:
+    """The unit is the assignment key: its predictions share a cause of failure, and count as one."""
+    errors = np.array([sum(not outcome.correct for outcome in unit) / len(unit) for unit in units])
+    probabilities = np.array([sum(outcome.sampling_probability for outcome in unit) / len(unit) for unit in units])
+    change = likeliest_change(errors, probabilities)
+    weights = 1.0 / probabilities
+    now = 1.0 - float(np.average(errors[change:], weights=weights[change:]))
+    before = 1.0 - float(np.average(errors[:change], weights=weights[:change]))
+    effective = float(weights[change:].sum() ** 2 / np.square(weights[change:]).sum())
+    return SliceAccuracy(
+        slice=name,
+        labelled=len(units),
+        accuracy=Interval(now, *wilson_interval(now, effective)),
+        before=before,
+        since=min(outcome.predicted_at for outcome in units[change]),
+        log_e=log_evidence_of_change(errors, probabilities) - math.log(max(family, 1)),
+        lost=before - now > tolerated_loss,
+    )
