@@ -23,6 +23,7 @@ from monitoring.stats.comparison import error_rate_rise, error_rate_rise_start, 
 
 MAX_FOR_INTERVAL = 2_000
 LABELS_TO_RECOVER = 100
+MAX_LOOKS = 5
 
 
 @dataclass(frozen=True)
@@ -146,16 +147,26 @@ def _evidence_of_loss(
 
 
 def _miscalibrated_since(tested: Sequence[Outcome], baseline: Baseline, tolerance: float) -> datetime | None:
-    """When the gap most likely grew beyond `tolerance`: where the sum of what exceeds it is largest from there on.
+    """When the gap most likely grew beyond `tolerance`, in the direction that exceeds it more; None where it never did.
 
-    Page, "Continuous inspection schemes" (Biometrika 1954), looked at backwards, in both directions.
+    Page, "Continuous inspection schemes" (Biometrika 1954), looked at backwards: from its start on, the sum of what
+    exceeds a reference is largest. The reference is half the gap found since the start, so both are found in turns.
     """
     if not tested:
         return None
     gaps = baseline.accuracy_at(_confidence(tested)) - _correct(tested)
-    from_here = [np.cumsum((direction * gaps - tolerance)[::-1])[::-1] for direction in (1.0, -1.0)]
-    largest = max(from_here, key=lambda sums: float(sums.max()))
-    return tested[int(largest.argmax())].predicted_at if largest.max() > 0 else None
+    over, under = _sums_from_here(gaps, tolerance), _sums_from_here(-gaps, tolerance)
+    wider, sums = (gaps, over) if over.max() >= under.max() else (-gaps, under)
+    if sums.max() <= 0:
+        return None
+    start = int(sums.argmax())
+    for _ in range(MAX_LOOKS):
+        start = int(_sums_from_here(wider, max(tolerance, float(wider[start:].mean()) / 2)).argmax())
+    return tested[start].predicted_at
+
+
+def _sums_from_here(gaps: Floats, reference: float) -> Floats:
+    return np.asarray(np.cumsum((gaps - reference)[::-1])[::-1])
 
 
 def _doubt(baseline: Baseline) -> float:

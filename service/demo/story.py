@@ -322,14 +322,20 @@ class Story:
         return any(alert["alert"] == "drift" for alert in self._backstage.alerts)
 
     async def _open_job(self) -> dict[str, Any] | None:
-        jobs = (await self._api.get("/v1/jobs", model=MODEL))["jobs"]
+        jobs = await self._retrainings()
         return jobs[0] if jobs else None
 
-    async def _candidate(self) -> dict[str, Any] | None:
+    async def _retrainings(self) -> list[dict[str, Any]]:
+        """Newest first. A recalibration is no retraining: it stands in nobody's way."""
         jobs = (await self._api.get("/v1/jobs", model=MODEL))["jobs"]
+        return [job for job in jobs if job["cause"] != "calibration"]
+
+    async def _candidate(self) -> dict[str, Any] | None:
+        jobs = await self._retrainings()
         if jobs and jobs[0]["state"] == "failed":
             raise LeewayError(f"the training job failed: {jobs[0]['result']}")
-        versions = (await self._api.get("/v1/versions", model=MODEL))["versions"]
+        found = (await self._api.get("/v1/versions", model=MODEL))["versions"]
+        versions = [version for version in found if version["lineage"].get("cause") != "calibration"]
         newest = versions[0]
         return newest if newest["number"] > 1 and newest["stage"] != "candidate" else None
 
