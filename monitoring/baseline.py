@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -17,6 +18,7 @@ from monitoring.core.errors import BrokenBundle, InvalidInput
 from monitoring.core.signals import PROJECTED, SIGNALS, Floats, Predictions
 from monitoring.core.types import Interval
 from monitoring.signals import DETECTOR_SCORES, DOUBT, STRANGE, count_phrases, count_words, novelty
+from monitoring.stats.binning import count_bins
 from monitoring.stats.calibration import debiased_ece, smooth_ece, top_label_brier, wilson_interval
 from monitoring.stats.estimation import AccuracyEstimator
 from monitoring.stats.logistic import logistic_posterior
@@ -73,6 +75,11 @@ class Baseline:
     def expected_accuracy(self) -> float:
         """Accuracy of the labelled rows; without any, what the estimator expects."""
         return self.accuracy.value if self.labelled else self.estimator.baseline_accuracy
+
+    @cached_property
+    def strangeness_counts(self) -> NDArray[np.int64]:
+        """How many of the rows fall into each bin of strangeness; counted once, since every window asks."""
+        return count_bins(self.strangeness(self.signals), self.edges["strangeness"])
 
     def accuracy_at(self, confidence: Floats) -> Floats:
         """How often answers of that confidence (n,) are right, by the labelled rows."""

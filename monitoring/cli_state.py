@@ -13,7 +13,7 @@ from monitoring.core.types import Stage, utc_now
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from monitoring.core.types import ModelState
+    from monitoring.core.types import ModelState, TrainingJob
 
 COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
 
@@ -116,7 +116,7 @@ def read_status(connection: Connection) -> dict[str, Any]:
 
 
 def _model(connection: Connection, state: ModelState, names: dict[str, str]) -> dict[str, Any]:
-    from monitoring.core.ledger import labels, verdicts
+    from monitoring.core.ledger import jobs, labels, verdicts
 
     readings = {version: values for _, version, values, _ in verdicts.load_gauges(connection)}
     champion = readings.get(state.production or "", {})
@@ -132,7 +132,30 @@ def _model(connection: Connection, state: ModelState, names: dict[str, str]) -> 
         "proposed_classes": {}
         if state.production is None
         else labels.proposed_classes(connection, state.model, state.production),
+        "last_job": _finished(connection, jobs.last_finished(connection, state.model)),
     }
+
+
+def _finished(connection: Connection, job: TrainingJob | None) -> dict[str, Any] | None:
+    """A retraining that has ended: what came of it then, and what has become of its version since."""
+    from monitoring.core.ledger import audit, versions
+
+    if job is None or job.finished_at is None:
+        return None
+    found = {
+        "cause": job.cause,
+        "state": job.state,
+        "finished_at": job.finished_at.isoformat(),
+        "reason": job.result.get("reason", "its result gives no reason"),
+        "version": job.result.get("name"),
+        "since_then": None,
+    }
+    if "version" in job.result:
+        version = versions.get(connection, job.result["version"])
+        if version.stage != job.result.get("stage"):
+            (latest,) = audit.events(connection, subject=version.name, limit=1)
+            found["since_then"] = f"{version.stage.replace('_', ' ')}: {latest.reason}"
+    return found
 
 
 def _show_status(found: dict[str, Any]) -> None:
@@ -163,9 +186,20 @@ def _show_status(found: dict[str, Any]) -> None:
             f"{rollout['share']:.0%} of traffic; {rollout['reason']}"
         )
     for candidate in found["candidates"]:
-        console.print(f'[yellow]waiting[/]   {candidate["version"]}: leeway approve {candidate["id"]} --reason "…"')
+        console.print(
+            f'[yellow]waiting[/]   {candidate["version"]}: leeway approve {candidate["version"]} --reason "…"'
+        )
     for job in found["jobs"]:
         console.print(f"job       {job['model']}: {job['state']} ({job['cause']}), {job['reason']}")
+    for model in found["models"]:
+        if model["last_job"] is not None:
+            console.print(_last_retraining(model["model"], model["last_job"]), markup=False, highlight=False)
+
+
+def _last_retraining(model: str, job: dict[str, Any]) -> str:
+    failed = "" if job["version"] else f"{model}: {job['state']}: "
+    since = f"; since then {job['since_then']}" if job["since_then"] else ""
+    return f"last retraining ({job['cause']}, {job['finished_at'][:16]}): {failed}{job['reason']}{since}"
 
 
 def _share(value: float | None) -> str:

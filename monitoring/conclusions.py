@@ -15,7 +15,17 @@ from monitoring.budget import JUDGED_LABELS, alarm_budget
 from monitoring.core.ledger import alerts, jobs, labels, rollouts, verdicts, versions
 from monitoring.core.lifecycle import OPEN_JOBS, UNDECIDED
 from monitoring.core.settings import Settings
-from monitoring.core.types import Alert, DriftReport, ModelVersion, Outcome, RetrainCause, Stage, Variant, Verdict
+from monitoring.core.types import (
+    Alert,
+    DriftReport,
+    JobState,
+    ModelVersion,
+    Outcome,
+    RetrainCause,
+    Stage,
+    Variant,
+    Verdict,
+)
 from monitoring.episodes import (
     CALIBRATION,
     DRIFT,
@@ -79,6 +89,7 @@ def conclude(
         tolerated_loss=settings.monitor.tolerated_loss,
         label_alpha=alarm_budget(settings.monitor).label_alpha,
         alarm=sighting.alarm,
+        suspected_at=sighting.suspected_at,
         reports=sighting.reports,
         quiet_windows=sighting.progress.quiet,
         harm_since=harm_since,
@@ -208,8 +219,9 @@ def _episode(
         return None
     alert = min(found, key=lambda alert: alert.name != DRIFT)
     onset = datetime.fromisoformat(alert.detail["onset_at"])
-    labelled = labels.count_labelled(connection, version.model, since=onset)
-    return Episode(alert.id, onset, labelled, harm_since(onset))
+    retrained_at = _last_cure(connection, version.model, since=onset, recalibration=False)
+    labelled = labels.count_labelled(connection, version.model, since=onset, labelled_since=retrained_at)
+    return Episode(alert.id, onset, labelled, harm_since(onset), retrained_at)
 
 
 def _calibration_episode(
@@ -224,9 +236,26 @@ def _calibration_episode(
         if alert.name == CALIBRATION and alert.detail.get("version") == version.id:
             told = alert.detail.get("onset_at")
             onset = champion.reign.since if told is None else datetime.fromisoformat(told)
-            labelled = blind_outcomes([outcome for outcome in outcomes if outcome.predicted_at >= onset])
-            return Episode(alert.id, onset, len(labelled), harm_since(onset))
+            cured_at = _last_cure(connection, version.model, since=onset, recalibration=True)
+            labelled = blind_outcomes(
+                [
+                    outcome
+                    for outcome in outcomes
+                    if outcome.predicted_at >= onset and (cured_at is None or outcome.labelled_at > cured_at)
+                ]
+            )
+            return Episode(alert.id, onset, len(labelled), harm_since(onset), cured_at)
     return None
+
+
+def _last_cure(connection: Connection, model: str, *, since: datetime, recalibration: bool) -> datetime | None:
+    """When the last retraining, or the last recalibration, was asked for that then ran; neither counts as the other."""
+    asked = [
+        job.created_at
+        for job in jobs.find(connection, model=model)
+        if job.state is JobState.SUCCEEDED and (job.cause is RetrainCause.CALIBRATION) == recalibration
+    ]
+    return max((moment for moment in asked if moment >= since), default=None)
 
 
 def _recovered(

@@ -159,15 +159,15 @@ def _verdict(
 
 def _worth(window: Traffic, strangeness: Floats) -> float:
     """How many independent rows a row of the window is worth, where clients send several; at most 1."""
+    _, clients = np.unique(window.units, return_inverse=True)  # numbers, which each score then groups quickly
     scores = (strangeness, *(window.signals[name] for name in ("confidence", "length")))
-    return 1.0 / max(design_effect(rankdata(score), window.units) for score in scores)
+    return 1.0 / max(design_effect(rankdata(score), clients) for score in scores)
 
 
 def _tail_test(baseline: Baseline, strangeness: Floats, worth: float) -> TestResult:
     """Strange answers beyond the baseline's: where a new topic shows first."""
-    edges = baseline.edges["strangeness"]
-    usual = count_bins(baseline.strangeness(baseline.signals), edges)
-    return tail_shift_test(usual, count_bins(strangeness, edges), worth)
+    counts = count_bins(strangeness, baseline.edges["strangeness"])
+    return tail_shift_test(baseline.strangeness_counts, counts, worth)
 
 
 def _class_test(baseline: Baseline, window: Traffic, worth: float) -> TestResult:

@@ -14,12 +14,16 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from monitoring.core.cli import open_registry
 from monitoring.core.errors import LeewayError
 from monitoring.core.ledger import access, audit, replicas, ticks, versions
 from monitoring.core.ledger.database import MIGRATIONS, Ledger
+from monitoring.core.lifecycle import UNDECIDED
+from monitoring.core.registry import Registry
 from monitoring.core.settings import Settings
 from monitoring.core.spool import spool_bytes
 from monitoring.core.storage import Storage
+from monitoring.core.types import ModelVersion
 
 NETWORK_FILESYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.s3fs"}
@@ -99,6 +103,8 @@ def _ledger(settings: Settings, now: datetime) -> Iterator[Check]:
             if schema.health is Health.GOOD:
                 for check in (_keys, _audit, _models, _replicas, _ticks):
                     yield check(connection, settings, now)
+                needed = _needed(connection)
+                yield from _bundles(open_registry(settings, ledger), needed)
         ledger.close()
     except (SQLAlchemyError, LeewayError) as error:
         yield Check("ledger", Health.BAD, f"{shown} cannot be read: {error}")
@@ -135,6 +141,27 @@ def _models(connection: Connection, _: Settings, __: datetime) -> Check:
         return Check("models", Health.NOTE, "none yet: `leeway train` makes one")
     served = sum(state.production is not None for state in states)
     return Check("models", Health.GOOD if served else Health.NOTE, f"{len(states)}, of which {served} in production")
+
+
+def _needed(connection: Connection) -> list[ModelVersion]:
+    """Versions whose bundles are to be loaded, now or after the next decision."""
+    kept = {
+        reference for state in versions.model_states(connection) for reference in (state.production, state.previous)
+    }
+    return [version for version in versions.find(connection) if version.id in kept or version.stage in UNDECIDED]
+
+
+def _bundles(registry: Registry, needed: list[ModelVersion]) -> Iterator[Check]:
+    whole = []
+    for version in needed:
+        try:
+            registry.check(version)
+            whole.append(version.name)
+        except Exception as error:  # object stores raise errors of their own
+            why = error.message if isinstance(error, LeewayError) else str(error)
+            yield Check("bundle", Health.BAD, f"{version.name} ({version.stage}): {why}")
+    if whole:
+        yield Check("bundles", Health.GOOD, f"whole in storage: {', '.join(whole)}")
 
 
 def _replicas(connection: Connection, _: Settings, now: datetime) -> Check:

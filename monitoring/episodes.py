@@ -49,9 +49,10 @@ class SequentialAlarm:
 class Readings:
     """What one tick found out about the champion `version`, whose name is `name`.
 
-    `label_alpha`: level of each test on labels; `reports`: windows that ended in this tick; `quiet_windows`: how many
-    in a row, up to now, ended without drift or alarm; `harm_since` tells whether accuracy was lost since a moment;
-    `recovered`: names of the open episodes since which labels show that all is well again.
+    `label_alpha`: level of each test on labels; `suspected_at`: when a change began that the detector suspects but does
+    not tell yet; `reports`: windows that ended in this tick; `quiet_windows`: how many in a row, up to now, ended
+    without drift or alarm; `harm_since` tells whether accuracy was lost since a moment; `recovered`: names of the open
+    episodes since which labels show that all is well again.
     """
 
     version: str
@@ -61,6 +62,7 @@ class Readings:
     tolerated_loss: float
     label_alpha: float
     alarm: SequentialAlarm | None
+    suspected_at: datetime | None
     reports: Sequence[DriftReport]
     quiet_windows: int
     harm_since: Callable[[datetime], HarmFinding]
@@ -191,16 +193,24 @@ def _drift_by_window(readings: Readings, window: DriftReport) -> Firing:
     if not moved:
         return _drift_of_slices(readings, window)
     strongest = max(moved, key=lambda found: found.effect)
+    onset = _onset_within(window, readings.suspected_at)
     evidence = {
         "detector": "window",
         "signal": strongest.signal,
         "n_seen": readings.n_seen,
-        "onset_at": window.window_start.isoformat(),
+        "onset_at": onset.isoformat(),
         "statistic": strongest.statistic,
         "threshold": strongest.leeway,
     }
-    harm = readings.harm_since(window.window_start)
+    harm = readings.harm_since(onset)
     return _drift_firing(readings, harm, f"{readings.name}: {window.reason}", evidence)
+
+
+def _onset_within(window: DriftReport, suspected_at: datetime | None) -> datetime:
+    """A window knows no more than that it moved; since when within it, the detector may know."""
+    if suspected_at is None or not window.window_start <= suspected_at <= window.window_end:
+        return window.window_start
+    return suspected_at
 
 
 def _drift_of_slices(readings: Readings, window: DriftReport) -> Firing:

@@ -33,15 +33,18 @@ class Decision:
 
 @dataclass(frozen=True)
 class Episode:
-    """An open episode, the labels given to predictions since its onset, and its harm.
+    """An open episode, and its harm.
 
-    Of lost calibration only the outcome-blind labels are counted: no others may fit or judge a temperature.
+    `retrained_at`: when the last cure of its kind was asked for within it; `new_labels`: predictions since the onset
+    that were labelled since then. Where a cure did not help, another one needs more labels. Of lost calibration only
+    the outcome-blind labels are counted: no others may fit or judge a temperature.
     """
 
     alert: str
     onset_at: datetime
-    labels_since: int
+    new_labels: int
     harm: HarmFinding
+    retrained_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,12 @@ def retrain_decision(state: RetrainState, settings: RetrainSettings) -> Decision
 def _for_drift(state: RetrainState, settings: RetrainSettings) -> Decision:
     if state.episode is None:
         return Decision(Action.NONE, None, "no drift")
-    harm, labels = state.episode.harm, state.episode.labels_since
+    harm, labels = state.episode.harm, state.episode.new_labels
     if harm.harm is not Harm.SHOWN:
         return Decision(Action.WAIT, RetrainCause.DRIFT, f"drift without shown harm: {harm.reason}")
     if labels < settings.min_new_labels:
-        have = f"{labels} of {settings.min_new_labels} since the drift began"
+        since = "the drift began" if state.episode.retrained_at is None else "the last retraining"
+        have = f"{labels} of {settings.min_new_labels} since {since}"
         reason = f"waiting for labels: {have} ({HOW_TO_ASK}); {harm.reason}"
         return Decision(Action.WAIT, RetrainCause.DRIFT, reason)
     return Decision(Action.RETRAIN, RetrainCause.DRIFT, f"drift with harm: {harm.reason}")
@@ -119,11 +123,10 @@ def _for_calibration(state: RetrainState, settings: RetrainSettings) -> Decision
     if state.episode is not None and state.episode.harm.harm is not Harm.NONE:
         reason = f"calibration is lost, but so may accuracy be: {state.episode.harm.reason}"
         return Decision(Action.WAIT, cause, reason)
-    if lost.labels_since < settings.min_new_labels:
-        reason = (
-            f"waiting for labels to recalibrate with: {lost.labels_since} of {settings.min_new_labels} outcome-blind "
-            "ones since calibration was lost"
-        )
+    if lost.new_labels < settings.min_new_labels:
+        since = "calibration was lost" if lost.retrained_at is None else "the last recalibration"
+        have = f"{lost.new_labels} of {settings.min_new_labels} outcome-blind ones since {since}"
+        reason = f"waiting for labels to recalibrate with: {have}"
         return Decision(Action.WAIT, cause, reason)
     return Decision(
         Action.RECALIBRATE, cause, f"calibration is lost, and no loss of accuracy is shown: {lost.harm.reason}"

@@ -19,7 +19,7 @@ from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.settings import Settings
 from monitoring.core.signals import SIGNALS
-from monitoring.core.types import DriftReport, ModelVersion, Outcome, Variant
+from monitoring.core.types import DriftReport, ModelVersion, Outcome, Variant, Verdict
 from monitoring.detect import LabelledRows, judge_window
 from monitoring.episodes import SequentialAlarm
 from monitoring.intake import (
@@ -39,6 +39,7 @@ from monitoring.slice_memory import NO_MEMORY, SliceMemory
 from monitoring.stats.sequential import DetectorAlarm, EDetector
 
 MAX_REFIT_LABELS = 1_000
+SUSPICION = 0.5  # of the logarithm that an alarm takes
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,15 @@ class Champion:
 class Sighting:
     """What one tick's new rows showed; `alarm`: the detector's first, `reports`: of the windows that they completed.
 
-    `memory`: what is remembered of the slices after these windows.
+    `suspected_at`: when a change began that the detector suspects and no alarm has told yet. `memory`: what is
+    remembered of the slices after these windows.
     """
 
     champion: Champion
     alarm: SequentialAlarm | None
     reports: tuple[DriftReport, ...]
     progress: Progress
+    suspected_at: datetime | None = None
     memory: SliceMemory = NO_MEMORY
 
 
@@ -79,6 +82,7 @@ def look(
     stream = champion.reign.stream(rows)
     alarms = _run_detector(champion, stream, progress.seen, settings.monitor.seed)
     alarm = _first_alarm(champion, stream, progress, alarms, log) if alarms else None
+    before = progress
     positions = [progress.last_alarm, *(position for position, _ in alarms)]
     progress = dataclasses.replace(progress, pending=progress.pending + len(stream), last_alarm=positions[-1])
     reports: tuple[DriftReport, ...] = ()
@@ -96,7 +100,10 @@ def look(
         outcomes = blind_outcomes([*known, *new_outcomes])
         memory = SliceMemory.from_bytes(kept)
         reports, progress, memory = _judge_windows(champion, progress, positions, outcomes, memory, log, settings)
-    return Sighting(champion, alarm, reports, progress, memory)
+    suspected = None
+    if alarm is None and any(report.verdict is Verdict.DRIFT for report in reports):
+        suspected = _suspicion(champion, stream, before, log)
+    return Sighting(champion, alarm, reports, progress, suspected, memory)
 
 
 def random_for(seed: int, version: str, commit: int) -> np.random.Generator:
@@ -110,7 +117,7 @@ def _run_detector(champion: Champion, stream: pa.Table, seen: int, seed: int) ->
     alarms = []
     for commit, rows in commits_of(stream):
         scores = detector_scores(champion.baseline, predicted_of(rows), signals_of(rows))
-        found = champion.detector.update(scores, random_for(seed, champion.version.id, commit), seconds_of(rows))
+        found = champion.detector.update(scores, random_for(seed, champion.version.name, commit), seconds_of(rows))
         alarms += [(seen + alarm.index, alarm) for alarm in found]
         seen += len(rows)
     return alarms
@@ -134,6 +141,15 @@ def _first_alarm(
         at=stream["at"][position - progress.seen].as_py(),
         cycle_learned=alarm.cycle_learned,
     )
+
+
+def _suspicion(champion: Champion, stream: pa.Table, progress: Progress, log: PredictionLog) -> datetime | None:
+    """When the change began for which the detector holds half the evidence of an alarm, or more; None below that."""
+    detector = champion.detector
+    if detector.statistic < SUSPICION * math.log1p(detector.threshold):
+        return None
+    onset = max(progress.seen + len(stream) - detector.onset_back, 0)
+    return _time_of(champion.reign, min(onset, progress.seen + len(stream) - 1), stream, progress, log)
 
 
 def _time_of(reign: Reign, position: int, stream: pa.Table, progress: Progress, log: PredictionLog) -> datetime:

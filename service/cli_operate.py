@@ -36,7 +36,10 @@ def candidates(*, model: str | None, as_json: bool) -> None:
     else:
         columns = ["version", "stage", "gates", "accuracy", "champion's", "what changes", "made, UTC"]
         show_table("Candidates", columns, [_candidate_row(view) for view in views])
-        waiting = [view["name"] for view in views if view["stage"] == "awaiting_approval"]
+        for view in views:
+            if view["outdated"]:
+                click.echo(f"\n{view['name']} cannot be approved: {view['outdated']}, and reject it.")
+        waiting = [view["name"] for view in views if view["stage"] == "awaiting_approval" and not view["outdated"]]
         if waiting:
             click.echo(f"\nApprove with: leeway approve {waiting[0]} --reason '…'")
 

@@ -121,6 +121,8 @@ class VersionView(Shape):
     evidence: dict[str, Any]
     created_at: datetime
     approval: Annotated[Approval | None, Field(description="the newest decision")]
+    measured_against: Annotated[str | None, Field(description="the champion that its gates compared it with")]
+    outdated: Annotated[str | None, Field(description="why its evidence no longer holds: it cannot be approved")]
 
     model_config = _example(
         id=AN_ID,
@@ -137,6 +139,8 @@ class VersionView(Shape):
         },
         created_at=A_TIME,
         approval=None,
+        measured_against="support@2",
+        outdated=None,
     )
 
 

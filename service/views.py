@@ -46,7 +46,13 @@ def version_view(connection: Connection, version: ModelVersion) -> dict[str, Any
     """A version, with the newest decision on it."""
     values: dict[str, Any] = plain(version)
     del values["bundle_uri"]  # where it is stored is nobody's business but the registry's
-    return values | {"name": version.name, "approval": plain(approvals.latest(connection, version))}
+    rival = version.lineage.get("parent")
+    return values | {
+        "name": version.name,
+        "approval": plain(approvals.latest(connection, version)),
+        "measured_against": None if rival is None else versions.name_of(connection, rival),
+        "outdated": versions.outdated(connection, version),
+    }
 
 
 def rollout_view(connection: Connection, rollout: Rollout) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def recalibrated_from(champion: ModelVersion) -> dict[str, Any]:
         "cause": "calibration",
         "parent": champion.id,
         "classes_added": [],
+        "classes_waiting": {},
         "new_labels": 0,
         "recalibration": {"of": champion.name, "temperature": 1.42, "fitted": 350, "judged": 150},
     }

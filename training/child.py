@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 
 from monitoring.core.cli import open_ledger, open_registry
 from monitoring.core.errors import Conflict, LeewayError
-from monitoring.core.ledger import jobs
+from monitoring.core.ledger import audit, jobs
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.settings import Settings
-from monitoring.core.types import JobState, ModelVersion, RetrainCause, TrainingJob, utc_now
+from monitoring.core.types import JobState, ModelVersion, RetrainCause, Stage, TrainingJob, utc_now
 from training.extras import require_training
 from training.progress import Progress
 from training.worker import settle
@@ -58,21 +58,45 @@ def _train(job: TrainingJob, settings: Settings, ledger: Ledger) -> None:
     def conclude(connection: Connection, version: ModelVersion) -> None:
         gates = version.evidence["gates"]
         failed = [gate["name"] for gate in gates if not gate["passed"]]
-        outcome = f"{version.name}: " + (f"failed {', '.join(failed)}" if failed else "all gates passed")
-        result = {"version": version.id, "name": version.name, "gates_passed": not failed, "failed_gates": failed}
+        (registered,) = audit.events(connection, subject=version.name, limit=1)
+        outcome = outcome_of(version, registered.reason, needed=settings.retrain.new_class_examples)
+        result = {
+            "version": version.id,
+            "name": version.name,
+            "stage": version.stage,
+            "gates_passed": not failed,
+            "failed_gates": failed,
+            "reason": outcome,
+        }
         jobs.finish(connection, job, JobState.SUCCEEDED, reason=outcome, result=result, now=utc_now())
 
     if job.cause is RetrainCause.CALIBRATION:  # trains nothing, so it needs no training library
         from training.recalibrate import plan_recalibration, recalibrate
 
-        trained = recalibrate(plan_recalibration(job, workshop), workshop, actor="worker", conclude=conclude)
+        recalibrate(plan_recalibration(job, workshop), workshop, actor="worker", conclude=conclude)
     else:
         require_training()
         from training.pipeline import run
         from training.plan import plan_retraining
 
-        trained = run(plan_retraining(job, workshop), workshop, actor="worker", conclude=conclude)
-    log.info("%s: registered %s", job.model, trained.version.name)
+        run(plan_retraining(job, workshop), workshop, actor="worker", conclude=conclude)
+
+
+def outcome_of(version: ModelVersion, decided: str, *, needed: int) -> str:
+    """What came of a retraining, in one line; `decided` is why the version has its stage.
+
+    A class that still has too few examples is named with their number, beside the `needed` one.
+    """
+    failed = [f"{gate['name']}: {gate['reason']}" for gate in version.evidence["gates"] if not gate["passed"]]
+    waiting = (version.lineage.get("classes_waiting") or {}).items()
+    verdict = "; ".join(
+        [
+            "; ".join(failed) or decided,
+            *(f"{label}: {count} of {needed} examples, it waits" for label, count in waiting),
+        ]
+    )
+    waits = version.stage is Stage.AWAITING_APPROVAL
+    return f"{version.name} {'waits for approval' if waits else version.stage.replace('_', ' ')}: {verdict}"
 
 
 def _log_step(job: TrainingJob) -> Progress:

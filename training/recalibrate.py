@@ -177,6 +177,7 @@ def _lineage(plan: Recalibration, temperature: float, *, snapshot: str, data_has
         "parent": plan.champion.id,
         "code_version": code_version(),
         "classes_added": [],
+        "classes_waiting": {},
         "new_labels": 0,
         "recalibration": {
             "of": plan.champion.name,

@@ -82,6 +82,19 @@ class Worker:
         elif self.stop.is_set():
             with self.ledger.begin() as connection:
                 jobs.release(connection, job, reason="its worker was stopped", counted=False, now=self.clock())
+        self._tell(job)
+
+    def _tell(self, job: TrainingJob) -> None:
+        """Say what has become of the job, as the ledger has it: the child may have been killed after it had its say."""
+        with self.ledger.read() as connection:
+            now = jobs.get(connection, job.id)
+        if now.fence != job.fence:
+            log.warning("%s: another worker has taken over, since this one's lease ran out", job.model)
+        elif now.state is JobState.QUEUED:
+            log.info("%s: back in the queue; `leeway audit --subject %s` says why", job.model, job.model)
+        else:
+            level = logging.INFO if now.state is JobState.SUCCEEDED else logging.ERROR
+            log.log(level, "%s: training %s: %s", job.model, now.state, now.result.get("reason"))
 
     def _start(self, job: TrainingJob, scratch: str) -> subprocess.Popen[str]:
         child = subprocess.Popen(
@@ -105,7 +118,6 @@ class Worker:
                 return False
             if self.clock() >= due:
                 if not self._heartbeat(job):
-                    log.info("%s: job %s has ended, or another worker has it", job.model, job.id)
                     return False
                 due = self.clock() + self._lease / HEARTBEATS_PER_LEASE
             with suppress(subprocess.TimeoutExpired):

@@ -91,44 +91,57 @@ def seal(folder: Path) -> Bundle:
     return open_bundle(folder)
 
 
-def open_bundle(folder: Path, *, expected_hash: str | None = None) -> Bundle:
-    """Verify every file and read the configuration. Raises BrokenBundle, naming the file and what is wrong with it."""
-    manifest_path = folder / MANIFEST
+def open_bundle(folder: Path, *, expected_hash: str | None = None, known_as: str | None = None) -> Bundle:
+    """Verify every file and read the configuration. Raises BrokenBundle, naming the file and what is wrong with it.
+
+    `known_as` is what a message calls the bundle: where it came from, if `folder` is only a copy.
+    """
+    where = known_as or str(folder)
     try:
-        manifest = json.loads(manifest_path.read_bytes())
+        content = (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BrokenBundle(f"{where} is not a Leeway bundle: {MANIFEST} is missing or unreadable") from error
+    files = read_manifest(content, where, expected_hash=expected_hash)
+    for name, entry in files.items():
+        _verify_file(folder, name, entry, where)
+    config = _read_config(folder, where)
+    if config.model_file not in files:
+        raise BrokenBundle(f"{where} lacks {config.model_file}, its serving precision")
+    return Bundle(folder, config, hashlib.sha256(content).hexdigest())
+
+
+def read_manifest(content: bytes, where: str, *, expected_hash: str | None = None) -> dict[str, Any]:
+    """The files that a manifest lists, each with `sha256` and `bytes`. Raises BrokenBundle, which names `where`."""
+    try:
+        manifest = json.loads(content)
         files = dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BrokenBundle(f"{folder} is not a Leeway bundle: {MANIFEST} is missing or unreadable") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BrokenBundle(f"{where} is not a Leeway bundle: {MANIFEST} is missing or unreadable") from error
     if manifest.get("format") != FORMAT:
-        raise BrokenBundle(f"{folder} has bundle format {manifest.get('format')!r}; this version reads {FORMAT}")
-    bundle_hash = _sha256(manifest_path)
-    if expected_hash is not None and bundle_hash != expected_hash:
-        raise BrokenBundle(f"{folder} is not the registered bundle: its hash is {bundle_hash}, not {expected_hash}")
+        raise BrokenBundle(f"{where} has bundle format {manifest.get('format')!r}; this version reads {FORMAT}")
+    found = hashlib.sha256(content).hexdigest()
+    if expected_hash is not None and found != expected_hash:
+        raise BrokenBundle(f"{where} is not the registered bundle: its hash is {found}, not {expected_hash}")
     for name in REQUIRED:
         if name not in files:
-            raise BrokenBundle(f"{folder} lacks {name}: train or register the model again")
-    for name, entry in files.items():
-        _verify_file(folder, name, entry)
-    config = _read_config(folder)
-    if config.model_file not in files:
-        raise BrokenBundle(f"{folder} lacks {config.model_file}, its serving precision")
-    return Bundle(folder, config, bundle_hash)
+            raise BrokenBundle(f"{where} lacks {name}: train or register the model again")
+    return files
 
 
-def _verify_file(folder: Path, name: str, entry: object) -> None:
+def _verify_file(folder: Path, name: str, entry: object, where: str) -> None:
     path = folder / name
     if Path(name).name != name or not path.is_file():
-        raise BrokenBundle(f"{folder}: {name} is in the manifest but not in the folder")
+        raise BrokenBundle(f"{where}: {name} is in the manifest but not in the folder")
     if not isinstance(entry, dict) or _sha256(path) != entry.get("sha256"):
-        raise BrokenBundle(f"{folder}: {name} was altered or cut (its hash differs from the manifest)")
+        raise BrokenBundle(f"{where}: {name} was altered or cut (its hash differs from the manifest)")
 
 
-def _read_config(folder: Path) -> BundleConfig:
+def _read_config(folder: Path, where: str) -> BundleConfig:
     try:
         values = json.loads((folder / CONFIG).read_bytes())
         return BundleConfig(**(values | {"labels": tuple(values["labels"])}))
     except (ValueError, KeyError, TypeError) as error:
-        raise BrokenBundle(f"{folder}: {CONFIG} cannot be read ({error})") from error
+        raise BrokenBundle(f"{where}: {CONFIG} cannot be read ({error})") from error
 
 
 def _sha256(path: Path) -> str:

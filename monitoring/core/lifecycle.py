@@ -55,7 +55,8 @@ JOBS: Mapping[JobState, frozenset[JobState]] = {
 OPEN_PHASES = frozenset({RolloutPhase.PENDING, RolloutPhase.RUNNING, RolloutPhase.INCONCLUSIVE})
 OPEN_JOBS = frozenset({JobState.QUEUED, JobState.RUNNING})
 IN_ROLLOUT = frozenset({Stage.SHADOW, Stage.AB_TEST})
-UNDECIDED = frozenset({Stage.CANDIDATE, Stage.AWAITING_APPROVAL, Stage.APPROVED}) | IN_ROLLOUT
+UNTRIED = frozenset({Stage.CANDIDATE, Stage.AWAITING_APPROVAL, Stage.APPROVED})
+UNDECIDED = UNTRIED | IN_ROLLOUT
 
 
 def check_step(table: Mapping[S, frozenset[S]], current: S, target: S, what: str) -> None:

@@ -127,7 +127,9 @@ class LabelSettings(Section):
 class RetrainSettings(Section):
     """When a retraining is asked for, and how it is run."""
 
-    min_new_labels: int = Field(200, ge=1, description="labels since the last training before drift may retrain")
+    min_new_labels: int = Field(
+        200, ge=1, description="labels of the drifted traffic that each retraining for drift needs"
+    )
     label_volume: int | None = Field(None, ge=1, description="retrain whenever so many new labels have come")
     cron: str | None = Field(None, description="retrain on this schedule (five cron fields, UTC)")
     cooldown_hours: float = Field(24.0, ge=0)

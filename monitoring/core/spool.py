@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import IO, Any
 
@@ -108,7 +108,7 @@ class Frame:
 def read_frames(folder: Path, *, after: int) -> Iterator[Frame]:
     """The whole frames of one writer's folder with a sequence above `after`, in order; stops at a torn tail."""
     segments = sorted(folder.glob("*.seg"))
-    for segment, following in zip(segments, [*segments[1:], None], strict=True):
+    for segment, following in zip_longest(segments, segments[1:]):
         if following is not None and _first_sequence(following) <= after + 1:
             continue
         try:

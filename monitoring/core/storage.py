@@ -88,6 +88,17 @@ class Storage:
         except FileNotFoundError as error:
             raise NotFound(f"{name} is not in the storage at {self._root}") from error
 
+    def locate(self, name: str) -> str:
+        """Where it lies, for messages and, in a local storage, to be opened in place."""
+        return str(self._files.unstrip_protocol(self._path(name))) if not self.local else self._path(name)
+
+    def size(self, name: str) -> int:
+        """Bytes of one file. Raises NotFound."""
+        try:
+            return int(self._files.size(self._path(name)))
+        except FileNotFoundError as error:
+            raise NotFound(f"{name} is not in the storage at {self._root}") from error
+
     def exists(self, name: str) -> bool:
         """Whether a file or folder of that name is there."""
         if self.local:

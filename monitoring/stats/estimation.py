@@ -7,7 +7,7 @@ doubt than nearly all of the baseline's, as far as there are more of them than u
 as labels have not taught otherwise.
 
 The interval joins three doubts: the luck of the draw, the regression's own, and the share of traffic that is unlike
-anything labelled, about which both may be wholly wrong. No such method can see that the meaning of labels has changed
+anything labelled, about which it may be wholly wrong. No such method can see that the meaning of labels has changed
 under unchanged signals (concept shift): only labels can.
 
 Thresholds on doubt to estimate accuracy are from Garg et al., "Leveraging unlabeled data to predict out-of-distribution

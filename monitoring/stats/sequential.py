@@ -142,6 +142,13 @@ class EDetector:
         """log(1 + the mixture of sums): 0 at the start and after an alarm; an alarm is due at log(1 + c)."""
         return math.log1p(float(self._wealth().sum()))
 
+    @property
+    def onset_back(self) -> int:
+        """How many predictions ago the change began that the statistic speaks for; 0 while it speaks for none."""
+        total = float((self._sums @ rank_bets.SHARES).sum())
+        onset = float((self._onsets @ rank_bets.SHARES).sum()) / total if total else self._n_seen
+        return round(self._n_seen - onset)
+
     def contributions(self) -> dict[str, float]:
         """Share of each score in the statistic; they sum to 1, or are all 0 while there is none."""
         wealth = self._wealth()
@@ -165,12 +172,12 @@ class EDetector:
         bins = np.stack([bin_indices(values, self._edges[name]) for name, values in columns.items()], axis=1)
         uniforms = rng.random(bins.shape)
         weeks, hours = hour_of_week(np.full(len(bins), -1) if at is None else at)
-        turns = np.flatnonzero(np.diff(weeks) | np.diff(hours)) + 1
+        ends_of_hours = np.append(np.flatnonzero(np.diff(weeks) | np.diff(hours)) + 1, len(bins))
         alarms: list[DetectorAlarm] = []
         done = 0
         while done < len(bins):
-            later = turns[turns > done]
-            batch = slice(done, min([done + rank_bets.BATCH, *later[:1].tolist()]))
+            end = int(ends_of_hours[np.searchsorted(ends_of_hours, done, side="right")])
+            batch = slice(done, min(done + rank_bets.BATCH, end))
             hour = None if at is None else (int(weeks[done]), int(hours[done]))
             taken, raised = self._take(bins[batch], uniforms[batch], hour)
             done += taken
@@ -212,13 +219,12 @@ class EDetector:
 
     def _alarm(self, index: int) -> DetectorAlarm:
         shares = self.contributions()
-        onset = float((self._onsets @ rank_bets.SHARES).sum() / (self._sums @ rank_bets.SHARES).sum())
         return DetectorAlarm(
             index=index,
             n_seen=self._n_seen,
             log_statistic=self.statistic,
             leading_score=max(shares, key=shares.__getitem__),
-            onset_back=round(self._n_seen - onset),
+            onset_back=self.onset_back,
             cycle_learned=self._cycle_learned,
         )
 

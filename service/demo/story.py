@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from monitoring.core.errors import LeewayError
+from monitoring.core.types import RetrainCause
 from service.demo.backstage import Backstage
 from service.demo.corpus import Script
 from service.demo.display import Display, Stage
@@ -27,6 +28,7 @@ LAST_MEASURE = 250  # answers of the new champion that the closing figure needs
 SETTLE_SECONDS = 4.0  # until the monitor has judged what was sent last
 PATIENT_POLLS = 120  # how often a rollout is asked for its verdict after the last message
 ROLLOUT_SHARE = 0.7  # of the drifted messages is held back for rollout and measure, however long the training takes
+RETRAININGS = 3  # as many may fail their gates before the story gives up
 
 CONFIG = """\
 # Made by `leeway demo`: a production configuration with its clocks turned forward.
@@ -168,22 +170,44 @@ class Story:
         return alarm
 
     async def _retrain(self) -> str:
-        with self._display.stage("labels", "Collect labels, decide to retrain") as stage:
-            job = await self._until(self._open_job, "labels of the new traffic arrive", stage)
+        """The first candidate that passes its gates. What fails them is repeated by Leeway itself, with more labels."""
+        for attempt in range(1, RETRAININGS + 1):
+            candidate = await self._candidate_of(attempt)
+            if candidate["stage"] != "rejected":
+                return str(candidate["name"])
+            if attempt < RETRAININGS:
+                self._display.note("[yellow]the gates hold it back:[/] the old model serves on, more labels are needed")
+        raise LeewayError(f"{RETRAININGS} retrained models did not pass their gates")
+
+    async def _candidate_of(self, attempt: int) -> Mapping[str, Any]:
+        again = "" if attempt == 1 else f"-{attempt}"
+
+        async def asked() -> dict[str, Any] | None:
+            jobs = await self._retrainings()
+            return jobs[0] if len(jobs) >= attempt else None
+
+        async def trained() -> dict[str, Any] | None:
+            job = await asked()
+            if job is not None and job["state"] == "failed":
+                raise LeewayError(f"the training job failed: {job['result']}")
+            models = await self._retrained()
+            return models[0] if len(models) > attempt and models[0]["stage"] != "candidate" else None
+
+        self._traffic.pace = WATCHED
+        self._traffic.reserve = int(ROLLOUT_SHARE**attempt * len(self._script.drifted))
+        with self._display.stage(f"labels{again}", "Collect labels, decide to retrain") as stage:
+            job = await self._until(asked, "labels of the new traffic arrive", stage)
             stage.detail = str(job["reason"])
-        with self._display.stage("retrain", "Retrain, export, gates") as stage:
+        with self._display.stage(f"retrain{again}", "Retrain, export, gates") as stage:
             self._traffic.pace = CALM
-            self._traffic.reserve = int(ROLLOUT_SHARE * len(self._script.drifted))
-            candidate = await self._until(self._candidate, "a worker trains", stage)
+            candidate: dict[str, Any] = await self._until(trained, "a worker trains", stage)
             stage.detail = f"{candidate['name']}: {_changes(candidate)}"
         rows = [
             (gate["name"], "[green]passed" if gate["passed"] else "[red]failed", str(gate["reason"]))
             for gate in candidate["evidence"]["gates"]
         ]
         self._display.table(("gate", "", "why"), rows)
-        if candidate["stage"] == "rejected":
-            raise LeewayError("the retrained model did not pass its gates")
-        return str(candidate["name"])
+        return candidate
 
     async def _approval(self, candidate: str) -> None:
         with self._display.stage("approve", "Approval") as stage:
@@ -321,23 +345,15 @@ class Story:
     async def _received_by_webhook(self) -> bool:
         return any(alert["alert"] == "drift" for alert in self._backstage.alerts)
 
-    async def _open_job(self) -> dict[str, Any] | None:
-        jobs = await self._retrainings()
-        return jobs[0] if jobs else None
-
     async def _retrainings(self) -> list[dict[str, Any]]:
-        """Newest first. A recalibration is no retraining: it stands in nobody's way."""
+        """Jobs, newest first. A recalibration is no retraining: it stands in nobody's way."""
         jobs = (await self._api.get("/v1/jobs", model=MODEL))["jobs"]
-        return [job for job in jobs if job["cause"] != "calibration"]
+        return [job for job in jobs if job["cause"] != RetrainCause.CALIBRATION]
 
-    async def _candidate(self) -> dict[str, Any] | None:
-        jobs = await self._retrainings()
-        if jobs and jobs[0]["state"] == "failed":
-            raise LeewayError(f"the training job failed: {jobs[0]['result']}")
-        found = (await self._api.get("/v1/versions", model=MODEL))["versions"]
-        versions = [version for version in found if version["lineage"].get("cause") != "calibration"]
-        newest = versions[0]
-        return newest if newest["number"] > 1 and newest["stage"] != "candidate" else None
+    async def _retrained(self) -> list[dict[str, Any]]:
+        """Versions, newest first, with the first one and without recalibrations."""
+        versions = (await self._api.get("/v1/versions", model=MODEL))["versions"]
+        return [version for version in versions if version["lineage"].get("cause") != RetrainCause.CALIBRATION]
 
     async def _approve(self, candidate: str, reason: str) -> None:
         await self._api.post(f"/v1/versions/{candidate}/approve", {"reason": reason})

@@ -95,6 +95,7 @@ def show_version(reference: str, desk: AtDesk) -> Response:
             section="overview",
             version=version,
             waits=version.stage is Stage.AWAITING_APPROVAL,
+            outdated=versions.outdated(connection, version),
             approval=approvals.latest(connection, version),
             approval_hours=desk.context.settings.rollout.approval_hours,
             champion=versions.model_state(connection, version.model).production,

@@ -14,15 +14,17 @@ NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 MODEL = "support"
 
 
-def candidate(connection: Connection, *, model: str = MODEL, now: datetime = NOON) -> ModelVersion:
-    """A version that waits for approval."""
+def candidate(
+    connection: Connection, *, model: str = MODEL, now: datetime = NOON, parent: str | None = None
+) -> ModelVersion:
+    """A version that waits for approval; `parent` is the champion that its gates compared it with."""
     version = versions.add(
         connection,
         model=model,
         bundle_uri=f"bundles/{new_id()}",
         bundle_hash=(new_id() + new_id()).replace("-", ""),
         labels=("billing", "delivery"),
-        lineage={"cause": "drift"},
+        lineage={"cause": "drift", "parent": parent},
         evidence={"gates": []},
         actor="worker",
         now=now,

@@ -147,6 +147,35 @@ def test_each_change_of_a_job_has_its_event(ledger: Ledger) -> None:
         assert audit.first_broken_link(connection) is None
 
 
+def test_the_trail_tells_a_lost_lease_from_a_clean_return(ledger: Ledger) -> None:
+    with ledger.begin() as connection:
+        ask(connection)
+        jobs.release(connection, claimed(connection), reason="its worker was stopped", now=NOON, counted=False)
+        jobs.release(connection, claimed(connection), reason="attempt 1 of 3 failed", now=NOON)
+        claimed(connection)
+        claimed(connection, "two", now=NOON + 2 * LEASE)
+        told = [event.reason for event in audit.events(connection, subject="support") if event.action == "job:claim"]
+    again = "it was back in the queue; a worker starts it anew"
+    assert told == ["its worker's lease ran out; another goes on", again, again, "a worker starts it"]
+
+
+def test_the_job_that_ended_last_is_found(ledger: Ledger) -> None:
+    with ledger.begin() as connection:
+        assert jobs.last_finished(connection, "support") is None
+        ask(connection)
+        first = claimed(connection)
+        ask(connection, RetrainCause.MANUAL)
+        second = claimed(connection, "two")
+        finish(connection, second)
+        last = jobs.last_finished(connection, "support")
+        assert last is not None
+        assert last.id == second.id
+        jobs.finish(connection, first, JobState.FAILED, reason="r", result={}, now=NOON + 2 * LEASE)
+        last = jobs.last_finished(connection, "support")
+        assert last is not None
+        assert (last.id, last.state) == (first.id, JobState.FAILED)
+
+
 def test_an_absent_job_is_named(ledger: Ledger) -> None:
     with ledger.read() as connection, pytest.raises(NotFound, match="'absent' does not exist"):
         jobs.get(connection, "absent")

@@ -201,6 +201,8 @@ def test_labelled_predictions_are_counted_once_and_without_shadow_copies(ledger:
         labels.add_outcomes(connection, rows)
         assert labels.count_labelled(connection, "support", since=NOON) == 2
         assert labels.count_labelled(connection, "support", since=NOON + MINUTE) == 1
+        for moment, count in ((NOON, 2), (NOON + 24 * 60 * MINUTE, 0)):
+            assert labels.count_labelled(connection, "support", since=NOON, labelled_since=moment) == count
 
 
 def test_proposed_classes_are_those_that_the_version_does_not_know(ledger: Ledger) -> None:

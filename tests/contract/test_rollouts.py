@@ -197,6 +197,35 @@ def test_a_rollback_ends_the_rollout_that_compares_with_the_fallen_champion(ledg
         assert stage(connection, next_rollout.candidate) is Stage.ROLLED_BACK
 
 
+def test_a_promotion_sets_aside_what_was_measured_against_the_old_champion(ledger: Ledger, shadow: Rollout) -> None:
+    with ledger.begin() as connection:
+        waiting = candidate(connection, parent=shadow.champion)
+        approved = approve(connection, candidate(connection, parent=shadow.champion))
+        alone = candidate(connection)  # compared with no champion, so its evidence holds as well as before
+        promote(connection, shadow)
+        assert stage(connection, waiting.id) is stage(connection, approved.id) is Stage.REJECTED
+        assert stage(connection, alone.id) is Stage.AWAITING_APPROVAL
+        [why, *_] = audit.events(connection, subject=waiting.name)
+        assert why.reason == ("measured against support@1, but support@2 serves now: retrain `support` to measure anew")
+        next_one = candidate(connection, parent=shadow.candidate)
+        restore(connection)
+        assert stage(connection, next_one.id) is Stage.REJECTED
+
+
+def test_an_approval_that_outlived_its_rival_never_begins_a_rollout(ledger: Ledger, shadow: Rollout) -> None:
+    """Whoever wins the race: the approval comes first and is set aside, or comes too late and is refused."""
+    with ledger.begin() as connection:
+        waiting = candidate(connection, parent=shadow.champion)
+
+    def act(number: int) -> object:
+        with ledger.begin() as connection:
+            return approve(connection, waiting) if number else promote(connection, shadow)
+
+    race(act, 2)
+    with ledger.read() as connection:
+        assert stage(connection, waiting.id) is Stage.REJECTED
+
+
 def test_of_two_that_promote_at_once_exactly_one_wins(ledger: Ledger, shadow: Rollout) -> None:
     def win(number: int) -> Rollout:
         with ledger.begin() as connection:

@@ -56,6 +56,18 @@ def test_workers_that_register_at_once_get_numbers_of_their_own(ledger: Ledger) 
     assert sorted(map(int, race(register, 4))) == [1, 2, 3, 4]  # type: ignore[arg-type]
 
 
+def test_evidence_against_another_champion_is_not_approved(ledger: Ledger) -> None:
+    with ledger.begin() as connection:
+        serving = champion(connection)
+        fit, late = candidate(connection, parent=serving.id), candidate(connection, parent="of-another-ledger")
+        assert versions.outdated(connection, fit) is None
+        assert versions.outdated(connection, serving) is None
+        with pytest.raises(Conflict, match="measured against of-another-ledger, but support@1 serves now: retrain"):
+            approve(connection, late)
+        approve(connection, fit)
+        assert versions.get(connection, late.id).stage is Stage.AWAITING_APPROVAL
+
+
 def test_a_move_from_a_stale_reading_is_refused(ledger: Ledger) -> None:
     with ledger.begin() as connection:
         seen = candidate(connection)

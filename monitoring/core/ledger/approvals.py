@@ -46,9 +46,13 @@ def approve(
     """Approve a candidate. `bundle_hash` is what the person looked at; None takes the registered one.
 
     A model's first version has no champion to be compared with, so its approval puts it into production at once.
-    Raises Conflict for another stage or another bundle, InvalidInput without a reason.
+    Raises Conflict for another stage, another bundle or evidence against another champion than the present one,
+    InvalidInput without a reason.
     """
     _require_reason(reason)
+    outdated = versions.outdated(connection, version)
+    if outdated is not None:
+        raise Conflict(f"{version.name} was {outdated}, and reject this one")
     if bundle_hash is not None and bundle_hash != version.bundle_hash:
         raise Conflict(f"{version.name} is not the bundle that was reviewed: its hash is {version.bundle_hash[:12]}…")
     expires = now + valid_for

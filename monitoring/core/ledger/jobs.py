@@ -67,6 +67,10 @@ def claim(connection: Connection, *, owner: str, lasts: timedelta, now: datetime
     if row is None:
         return None
     values = {"owner": owner, "fence": row.fence + 1, "attempts": row.attempts + 1, "lease_until": now + lasts}
+    if row.state == JobState.RUNNING:
+        reason = "its worker's lease ran out; another goes on"
+    else:
+        reason = "a worker starts it" if row.fence == 0 else "it was back in the queue; a worker starts it anew"
     connection.execute(update(jobs).where(jobs.c.id == row.id).values(state=JobState.RUNNING, **values))
     audit.record(
         connection,
@@ -74,7 +78,7 @@ def claim(connection: Connection, *, owner: str, lasts: timedelta, now: datetime
         actor=owner,
         action="job:claim",
         subject=row.model,
-        reason="a worker starts it" if row.attempts == 0 else "its worker's lease ran out; another goes on",
+        reason=reason,
         detail={"job": row.id, "attempt": row.attempts + 1},
     )
     return get(connection, row.id)
@@ -136,6 +140,13 @@ def find(connection: Connection, *, model: str | None = None, limit: int = 100) 
     if model is not None:
         query = query.where(jobs.c.model == model)
     return [_job(row) for row in connection.execute(query)]
+
+
+def last_finished(connection: Connection, model: str) -> TrainingJob | None:
+    """The model's job that ended last, whatever came of it."""
+    ended = select(jobs).where(jobs.c.model == model, jobs.c.finished_at.is_not(None))
+    row = connection.execute(ended.order_by(jobs.c.finished_at.desc()).limit(1)).first()
+    return None if row is None else _job(row)
 
 
 def count(connection: Connection) -> dict[tuple[str, JobState], int]:

@@ -114,11 +114,15 @@ def find_outcomes(
     return [_outcome(row) for row in reversed(connection.execute(query).all())]
 
 
-def count_labelled(connection: Connection, model: str, *, since: datetime) -> int:
-    """Predictions of `model` that were made since then and have a label by now; shadow copies are not counted."""
+def count_labelled(
+    connection: Connection, model: str, *, since: datetime, labelled_since: datetime | None = None
+) -> int:
+    """Predictions of `model` made since then and labelled by now (after `labelled_since`); no shadow copies."""
     query = select(func.count(func.distinct(outcomes.c.prediction_id))).where(
         outcomes.c.model == model, outcomes.c.predicted_at >= since, outcomes.c.variant != Variant.SHADOW
     )
+    if labelled_since is not None:
+        query = query.where(outcomes.c.labelled_at > labelled_since)
     return int(connection.execute(query).scalar_one())
 
 

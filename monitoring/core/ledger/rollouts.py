@@ -120,7 +120,8 @@ def promote(
 ) -> Rollout:
     """Make the candidate the champion; the old one is archived but stays warm until the watch ends.
 
-    Baseline and detector switch with it, since both belong to the version.
+    Baseline and detector switch with it, since both belong to the version. What else waits was measured against the
+    old champion, and is set aside.
     """
     candidate = versions.get(connection, rollout.candidate)
     champion = versions.get(connection, rollout.champion)
@@ -134,6 +135,7 @@ def promote(
     versions.set_champion(
         connection, state, production=candidate.id, previous=champion.id, watch_until=now + watch, now=now
     )
+    versions.set_aside_outdated(connection, rollout.model, actor=actor, now=now)
     changed = _change_phase(connection, rollout, RolloutPhase.SUCCESSFUL, reason=reason, share=1.0, ended_at=now)
     _audit(connection, rollout, "promote", reason, now, actor, {"champion": candidate.name, "previous": champion.name})
     return changed
@@ -157,7 +159,10 @@ def abort(
 
 
 def restore_previous(connection: Connection, model: str, *, actor: str, reason: str, now: datetime) -> ModelVersion:
-    """Undo a promotion: the previous version serves again. Raises Conflict if there is none to go back to."""
+    """Undo a promotion: the previous version serves again. What was measured against the fallen one is set aside.
+
+    Raises Conflict if there is none to go back to.
+    """
     state = versions.model_state(connection, model)
     if state.production is None or state.previous is None:
         raise Conflict(f"{model} has no previous version to go back to")
@@ -169,6 +174,7 @@ def restore_previous(connection: Connection, model: str, *, actor: str, reason: 
     versions.move(connection, current, Stage.ROLLED_BACK, actor=actor, reason=reason, now=now)
     restored = versions.move(connection, previous, Stage.PRODUCTION, actor=actor, reason=reason, now=now)
     versions.set_champion(connection, state, production=previous.id, previous=None, watch_until=None, now=now)
+    versions.set_aside_outdated(connection, model, actor=actor, now=now)
     return restored
 
 

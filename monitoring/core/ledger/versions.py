@@ -12,7 +12,7 @@ from monitoring.core.errors import Conflict, NotFound
 from monitoring.core.ids import new_id
 from monitoring.core.ledger import audit
 from monitoring.core.ledger.database import insert_ignore
-from monitoring.core.lifecycle import STAGES, check_step
+from monitoring.core.lifecycle import STAGES, UNTRIED, check_step
 from monitoring.core.tables import models, versions
 from monitoring.core.types import ModelState, ModelVersion, Stage
 
@@ -151,6 +151,39 @@ def set_champion(
     )
     if changed.rowcount != 1:
         raise Conflict(f"the champion of {state.model} has changed meanwhile: read it again")
+
+
+def outdated(connection: Connection, version: ModelVersion) -> str | None:
+    """Why the evidence on a version that has met no traffic holds no longer: its rival has left. None where it holds.
+
+    A version that was trained from a file alone was compared with no champion, so its evidence cannot age.
+    """
+    rival = version.lineage.get("parent")
+    champion = model_state(connection, version.model).production
+    if rival is None or rival == champion or version.stage not in UNTRIED:
+        return None
+    serving = "no version serves" if champion is None else f"{name_of(connection, champion)} serves"
+    return (
+        f"measured against {name_of(connection, rival)}, but {serving} now: retrain `{version.model}` to measure anew"
+    )
+
+
+def name_of(connection: Connection, version_id: str) -> str:
+    """`support@3` for an id; the id itself where another ledger gave it."""
+    row = connection.execute(select(versions.c.model, versions.c.number).where(versions.c.id == version_id)).first()
+    return version_id if row is None else f"{row.model}@{row.number}"
+
+
+def set_aside_outdated(connection: Connection, model: str, *, actor: str, now: datetime) -> list[ModelVersion]:
+    """Reject what was measured against another champion than the present one; to be called where that changes.
+
+    Otherwise a person would approve on evidence that no longer holds, and no retraining would begin while it waits.
+    """
+    return [
+        move(connection, version, Stage.REJECTED, actor=actor, reason=reason, now=now)
+        for version in find(connection, model=model, stages=UNTRIED)
+        if (reason := outdated(connection, version)) is not None
+    ]
 
 
 def end_watch(connection: Connection, state: ModelState, *, now: datetime) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from sqlalchemy import update
 
 from monitoring.cli import commands
 from monitoring.core.cli import open_ledger, program
-from monitoring.core.ledger import access
+from monitoring.core.ledger import access, jobs, versions
 from monitoring.core.settings import Settings, load_settings
 from monitoring.core.tables import audit as audit_table
-from monitoring.core.types import Role
+from monitoring.core.types import JobState, RetrainCause, Role, Stage
 from monitoring.doctor import NETWORK_FILESYSTEMS, filesystem_of
 from monitoring.starter import starter_config
+from tests.bundles import LABELS, make_bundle
 from tests.integration.monitoring.patience import wait_until
 from tests.integration.monitoring.world import MODEL, World
 
@@ -97,6 +99,20 @@ def test_doctor_tells_what_is_missing_and_what_is_fine(home: Path) -> None:
     assert "bad" not in run("doctor").stdout
 
 
+def test_doctor_looks_into_the_bundles_that_serve_stand_by_and_wait(world: World) -> None:
+    run_json("init")
+    waiting = world.register(make_bundle(world.home / "next", seed=2))
+    whole = next(check for check in run_json("doctor")["checks"] if check["name"] == "bundles")
+    assert whole["found"] == "whole in storage: support@2, support@1"
+    stored = world.home / "storage" / waiting.bundle_uri
+    (stored / "tokenizer.json").unlink()
+    result = run("doctor", "--json")
+    assert result.exit_code == 1
+    found = {check["name"]: check["found"] for check in json.loads(result.stdout)["checks"]}
+    assert found["bundles"] == "whole in storage: support@1"
+    assert found["bundle"].startswith(f"support@2 (awaiting_approval): {stored}: tokenizer.json is in the manifest")
+
+
 def test_doctor_knows_a_network_filesystem_by_the_mount_above() -> None:
     mounted = {Path("/"): "ext4", Path("/data"): "nfs4", Path("/data/local"): "xfs"}
     assert filesystem_of(Path("/data/leeway"), mounted) in NETWORK_FILESYSTEMS
@@ -139,6 +155,48 @@ def test_status_and_report_of_a_watched_model(world: World, tmp_path: Path) -> N
     unknown = run("report", "nonesuch", "--out", str(page))
     assert unknown.exit_code == 1
     assert f"known: {MODEL}" in unknown.stderr
+
+
+def test_status_tells_what_came_of_the_last_retraining(world: World) -> None:
+    world.champion()
+    assert run_json("status")["models"][0]["last_job"] is None
+    with world.ledger.begin() as connection:
+        rejected = versions.add(
+            connection,
+            model=MODEL,
+            bundle_uri="bundles/worse",
+            bundle_hash="0" * 64,
+            labels=LABELS,
+            lineage={},
+            evidence={},
+            actor="worker",
+            now=world.clock(),
+        )
+        rejected = versions.move(
+            connection, rejected, Stage.REJECTED, actor="worker", reason="a gate failed", now=world.clock()
+        )
+        jobs.request(
+            connection,
+            model=MODEL,
+            cause=RetrainCause.DRIFT,
+            reason="r",
+            request={},
+            actor="monitor",
+            now=world.clock(),
+        )
+        job = jobs.claim(connection, owner="w", lasts=timedelta(minutes=1), now=world.clock())
+        assert job is not None
+        reason = "support@2 rejected: better_on_recent: no gain; trade_in: 12 of 20 examples, it waits"
+        result = {"version": rejected.id, "name": rejected.name, "stage": rejected.stage, "reason": reason}
+        jobs.finish(connection, job, JobState.SUCCEEDED, reason=reason, result=result, now=world.clock())
+    last = run_json("status")["models"][0]["last_job"]
+    assert (last["reason"], last["version"], last["since_then"]) == (reason, "support@2", None)
+    assert reason in " ".join(run("status").stdout.split())
+
+
+def test_status_names_what_waits_as_people_do(world: World) -> None:
+    waiting = world.register(make_bundle(world.home / "next"))
+    assert f"leeway approve {waiting.name} --reason" in run("status").stdout
 
 
 def test_the_monitor_runs_until_it_is_told_to_stop(world: World) -> None:

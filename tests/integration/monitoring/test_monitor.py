@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from monitoring.core.bundle import Bundle
+from monitoring.core.ledger import jobs
 from monitoring.core.settings import LogSettings
-from monitoring.core.types import LabelSource, RetrainCause, Severity, Verdict
+from monitoring.core.types import JobState, LabelSource, RetrainCause, Severity, Verdict
 from monitoring.policy import Action
 from tests.bundles import LABELS, make_bundle
 from tests.conftest import FrozenClock
@@ -84,6 +85,48 @@ def test_drift_is_alarmed_explained_and_retrained_once_labels_have_come(world: W
     assert held.decision.reason == "a training job for drift is under way"
     assert "drift" not in held.fired
     assert len(world.jobs()) == 1
+
+
+def test_a_retraining_that_cured_nothing_is_repeated_once_as_many_labels_have_come_again(world: World) -> None:
+    world.serve(world.champion(), 400)
+    drifted = world.serve(world.champion(), 400, topics=NEW_TOPIC)
+    world.watch()
+    world.label(drifted[:100])
+    world.watch()
+    with world.ledger.begin() as connection:
+        job = jobs.claim(connection, owner="worker", lasts=timedelta(minutes=1), now=world.clock())
+        assert job is not None
+        jobs.finish(connection, job, JobState.SUCCEEDED, reason="gates failed", result={}, now=world.clock())
+    world.clock.advance(timedelta(seconds=1))
+    world.label(drifted[100:140])
+    [waiting] = world.watch()
+    assert waiting.decision is not None
+    assert waiting.decision.reason.startswith("waiting for labels: 40 of 60 since the last retraining (")
+    world.label(drifted[140:160])
+    [again] = world.watch()
+    assert again.decision is not None
+    assert again.decision.action is Action.RETRAIN
+    assert len(world.jobs()) == 2
+
+
+def test_a_window_that_speaks_first_dates_the_drift_by_what_the_detector_suspects(
+    home: Path, clock: FrozenClock, rng: np.random.Generator, bundle: Bundle
+) -> None:
+    """The share that the detector may spend is so small that it never alarms; the drift begins in mid-window."""
+    usual = settings_for(home)
+    silent = usual.monitor.model_copy(update={"sequential_share": 1e-30})
+    with closing(World(home, clock, rng, usual.model_copy(update={"monitor": silent}))) as world:
+        world.approve(world.register(bundle))
+        world.serve(world.champion(), 350)
+        world.watch()
+        began = world.clock()
+        world.serve(world.champion(), 50, topics=NEW_TOPIC)
+        [summary] = world.watch()
+        assert summary.fired == ("drift",)
+        [alert] = world.alerts()
+    assert alert.detail["detector"] == "window"
+    onset = datetime.fromisoformat(alert.detail["onset_at"])
+    assert began - timedelta(seconds=20) < onset < began + timedelta(seconds=20)  # the window began 150 s before
 
 
 def test_complaints_are_kept_but_do_not_judge(world: World) -> None:

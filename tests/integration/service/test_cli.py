@@ -81,6 +81,19 @@ def test_candidates_for_people(run: Run, world: World) -> None:
     assert "does not exist" in run("candidates", "--model", "suport").stderr
 
 
+def test_a_candidate_measured_against_a_former_champion_is_said_to_be_so(run: Run, world: World) -> None:
+    world.champion()
+    world.candidate(parent="gone")
+    shown = run("candidates").stdout
+    why = "measured against gone, but support@1 serves now: retrain `support` to measure anew"
+    assert f"support@2 cannot be approved: {why}, and reject it." in " ".join(shown.split())
+    assert "Approve with" not in shown
+    refused = run("approve", "support@2", "--reason", "fine", key=world.key("grace", Role.APPROVE))
+    assert (refused.exit_code, why in refused.stderr) == (1, True)
+    [found] = document(run("candidates", "--json"))["candidates"]
+    assert (found["measured_against"], found["outdated"]) == ("gone", why)
+
+
 def test_candidates_for_machines(run: Run, world: World) -> None:
     furnish(world)
     found = document(run("candidates", "--json"))["candidates"]

@@ -96,6 +96,17 @@ def test_the_candidates_page_has_all_that_a_decision_needs(grace: Browser, world
     assert "recorded under grace" in page
 
 
+def test_evidence_that_no_longer_holds_is_denounced_and_has_no_approve_button(grace: Browser, world: World) -> None:
+    champion = world.champion()
+    world.candidate(parent=champion.id)
+    world.candidate(parent="gone")
+    assert 'action="/console/versions/support@2/approve"' in grace.get("/versions/support@2").text
+    page = grace.get("/versions/support@3")
+    assert "Its evidence no longer holds: it was measured against gone, but support@1 serves now" in words(page)
+    assert 'action="/console/versions/support@3/approve"' not in page.text
+    assert 'action="/console/versions/support@3/reject"' in page.text
+
+
 def test_a_first_version_stands_alone_its_worst_slices_first(grace: Browser, world: World) -> None:
     slices = [{"slice": f"part {n}", "n": 9, "candidate": n / 20, "champion": None} for n in range(14, 0, -1)]
     metrics = {"candidate": evidence_of()["metrics"]["candidate"], "champion": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -84,10 +85,15 @@ def reasons(served: Workshop) -> list[str]:
         return [event.reason for event in audit.events(connection, subject="support")]
 
 
-def test_a_job_is_done_from_claim_to_candidate(served: Workshop, job: TrainingJob) -> None:
-    in_process(served).work(drain=True)
+def test_a_job_is_done_from_claim_to_candidate(
+    served: Workshop, job: TrainingJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        in_process(served).work(drain=True)
     done = current(served, job)
     (candidate,) = candidates(served)
+    assert caplog.messages[-1] == f"support: training succeeded: {done.result['reason']}"
+    assert done.result["reason"].startswith("support@2 waits for approval: all gates passed")
     assert done.state is JobState.SUCCEEDED
     assert done.result["version"] == candidate.id
     assert done.result["gates_passed"]
@@ -97,7 +103,7 @@ def test_a_killed_child_is_followed_by_another_attempt(served: Workshop, job: Tr
     with worker_process() as worker:
         wait_for(worker, IN_TRAINING)
         os.kill(child_of(worker), signal.SIGKILL)
-        wait_for(worker, "registered support@2")
+        wait_for(worker, "support@2 waits for approval: all gates passed")
         worker.wait()
     done = current(served, job)
     assert (done.state, done.attempts) == (JobState.SUCCEEDED, 2)

@@ -142,6 +142,11 @@ def test_a_second_shipper_that_finds_everything_gone_does_nothing(tmp_path: Path
     assert writers(tmp_path / "absent") == []
 
 
+def test_a_folder_whose_segments_another_shipper_has_just_deleted_reads_as_empty(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    assert read(tmp_path / "w") == []
+
+
 def test_a_full_spool_drops_and_counts_until_there_is_room(tmp_path: Path) -> None:
     other = writer(tmp_path, "other")
     other.append([{"text": "x" * 900}])

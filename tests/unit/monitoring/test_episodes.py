@@ -64,7 +64,7 @@ def readings(harm: Harm = Harm.UNKNOWN, **changes: Any) -> Readings:
         assert onset == ONSET
         return HarmFinding(harm, "as measured")
 
-    quiet = Readings("v2", "support@2", 2000, 0.9, 0.03, 0.001, None, (), 0, harm_since, NO_LABELS, frozenset())
+    quiet = Readings("v2", "support@2", 2000, 0.9, 0.03, 0.001, None, None, (), 0, harm_since, NO_LABELS, frozenset())
     return replace(quiet, **changes)
 
 
@@ -188,3 +188,27 @@ def test_another_candidate_that_waits_is_another_episode() -> None:
     changes = standing_alerts([old, alert("drift")], waiting=[waiting("v2")], rollout=None, last_job=None)
     assert [change.alert for change in changes.resolve] == [old]
     assert [firing.detail["about"] for firing in changes.fire] == ["v2"]
+
+
+@pytest.mark.parametrize(
+    ("suspected", "onset"),
+    [
+        (None, ONSET),
+        (ONSET + timedelta(minutes=6), ONSET + timedelta(minutes=6)),
+        (ONSET - timedelta(minutes=1), ONSET),
+        (NOW + timedelta(minutes=1), ONSET),
+    ],
+)
+def test_a_window_takes_its_onset_from_the_detectors_suspicion_within_it(
+    suspected: datetime | None, onset: datetime
+) -> None:
+    asked = []
+
+    def harm_since(moment: datetime) -> HarmFinding:
+        asked.append(moment)
+        return HarmFinding(Harm.SHOWN, "as measured")
+
+    tick = readings(suspected_at=suspected, reports=[report(Verdict.DRIFT)], harm_since=harm_since)
+    [firing] = alerts_to_change(tick, []).fire
+    assert datetime.fromisoformat(firing.detail["onset_at"]) == onset
+    assert asked == [onset]

@@ -48,6 +48,13 @@ DRIFT, SCHEDULE, VOLUME = RetrainCause.DRIFT, RetrainCause.SCHEDULE, RetrainCaus
             "waiting for labels: 199 of 200 since the drift began "
             "(ask for labels with `leeway labels queue MODEL --out FILE`); as measured",
         ),
+        (
+            replace(QUIET, episode=replace(episode(labels=199), retrained_at=NOW)),
+            Action.WAIT,
+            DRIFT,
+            "waiting for labels: 199 of 200 since the last retraining "
+            "(ask for labels with `leeway labels queue MODEL --out FILE`); as measured",
+        ),
         (replace(QUIET, episode=episode(Harm.NONE)), Action.WAIT, DRIFT, "drift without shown harm: as measured"),
         (replace(QUIET, episode=episode(Harm.UNKNOWN)), Action.WAIT, DRIFT, "drift without shown harm: as measured"),
         (replace(QUIET, new_labels=999), Action.NONE, None, "nothing calls for retraining"),

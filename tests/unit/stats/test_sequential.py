@@ -183,3 +183,11 @@ def test_bad_input_is_named(rng):
         EDetector.start({}, {}, threshold=10)
     with pytest.raises(ValueError, match="format"):
         EDetector.from_arrays({})
+
+
+def test_the_onset_is_suspected_before_an_alarm_is_due(rng):
+    watcher = detector(rng, threshold=1e200)
+    assert watcher.onset_back == 0
+    assert watcher.update(traffic(rng, 500), rng) == []
+    assert watcher.update(traffic(rng, 60, new=0.9), rng) == []
+    assert watcher.onset_back == pytest.approx(60, abs=10)
