@@ -19,7 +19,7 @@ from scipy.special import logsumexp
 from scipy.special import softmax as exact_softmax
 from scipy.stats import norm
 
-from monitoring.stats.betting import TILTS, FloatArray, log_tilt_evidence
+from monitoring.stats.betting import TILTS, FloatArray, log_tilt_evidence_of_rise
 
 TEMPERATURES = (0.05, 20.0)
 LEAST_PROBABILITY = 1e-12
@@ -185,7 +185,8 @@ def calibration_drift_test(
     """Test by betting that every confidence is right within `tolerance`, in [0, 0.5).
 
     Each label is bet on at the odds of its own confidence, moved by the tolerance, against log-odds that are shifted
-    up or down. It sees shifts of one direction, the common kind; labels must be outcome-blind and in order of arrival.
+    up or down, from any label on: a long calibrated past does not hide what comes late. It sees shifts of one
+    direction, the common kind; labels must be outcome-blind and in order of arrival.
     Without usable rows the log e-values are 0 and the p-value 1.
     """
     if not 0.0 <= tolerance < 0.5:
@@ -196,8 +197,8 @@ def calibration_drift_test(
     least_accuracy = np.minimum(stated - tolerance, highest)
     most_accuracy = np.maximum(stated + tolerance, lowest)
     # A null that reaches 0 or 1 cannot be refuted from that side: no bet is placed on such a row.
-    over = log_tilt_evidence(right[least_accuracy > 0], least_accuracy[least_accuracy > 0], -TILTS)
-    under = log_tilt_evidence(right[most_accuracy < 1], most_accuracy[most_accuracy < 1], TILTS)
+    over = log_tilt_evidence_of_rise(right[least_accuracy > 0], least_accuracy[least_accuracy > 0], -TILTS)
+    under = log_tilt_evidence_of_rise(right[most_accuracy < 1], most_accuracy[most_accuracy < 1], TILTS)
     gap = float((stated - right).mean()) if len(stated) else math.nan
     p_value = min(1.0, 2.0 * math.exp(-float(np.logaddexp(over, under))))
     return CalibrationDrift(len(stated), gap, over, under, p_value)

@@ -163,7 +163,7 @@ def test_confidences_that_went_wrong_alone_ask_for_a_recalibration(
         [quiet] = world.watch()
         assert quiet.fired == ()
         began = world.clock()
-        served = world.serve(champion, 200)
+        served, more = world.serve(champion, 200), world.serve(champion, 60)
         renamed = [replace(one, label="delivery" if one.label == "billing" else one.label) for one in served]
         world.label(renamed)
         [summary] = world.watch()
@@ -179,6 +179,17 @@ def test_confidences_that_went_wrong_alone_ask_for_a_recalibration(
         [held] = world.watch()
         assert held.decision is not None
         assert held.decision.reason == "a training job for calibration is under way"
+
+        with world.ledger.begin() as connection:
+            job = jobs.claim(connection, owner="worker", lasts=timedelta(minutes=1), now=world.clock())
+            jobs.finish(connection, job, JobState.SUCCEEDED, reason="gates failed", result={}, now=world.clock())
+        world.clock.advance(timedelta(seconds=1))
+        world.label([replace(one, label="delivery" if one.label == "billing" else one.label) for one in more[:59]])
+        [waiting] = world.watch()
+        assert waiting.decision is not None
+        assert waiting.decision.reason == (
+            "waiting for labels to recalibrate with: 59 of 60 outcome-blind ones since the last recalibration"
+        )
 
 
 def test_an_episode_ends_after_quiet_windows(world: World) -> None:

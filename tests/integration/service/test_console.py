@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
-from monitoring.core.ledger import audit
+from monitoring.core.ledger import audit, rollouts
 from monitoring.core.types import Role, RolloutPhase, Stage
 from service.routes import console
 from tests.browsing import Browser, field, words
@@ -105,6 +106,23 @@ def test_evidence_that_no_longer_holds_is_denounced_and_has_no_approve_button(gr
     assert "Its evidence no longer holds: it was measured against gone, but support@1 serves now" in words(page)
     assert 'action="/console/versions/support@3/approve"' not in page.text
     assert 'action="/console/versions/support@3/reject"' in page.text
+
+
+def test_a_candidate_whose_rival_was_recalibrated_meanwhile_says_so(grace: Browser, world: World) -> None:
+    champion = world.champion()
+    waiting = world.candidate(parent=champion.id)
+    made = world.candidate(origin=recalibrated_from(champion), evidence=recalibration_evidence())
+    assert "is the same model" not in words(grace.get(f"/versions/{waiting.name}"))
+    approved = world.approve(made)
+    with world.ledger.begin() as connection:
+        rollout = rollouts.start(connection, approved, salt="salt", now=world.clock())
+        rollouts.promote(
+            connection, rollout, actor="ada", reason="same labels", watch=timedelta(hours=72), now=world.clock()
+        )
+    page = grace.get(f"/versions/{waiting.name}")
+    told = "It was measured against support@1. support@3, which serves now, is the same model with another temperature"
+    assert told in words(page)
+    assert 'action="/console/versions/support@2/approve"' in page.text
 
 
 def test_a_first_version_stands_alone_its_worst_slices_first(grace: Browser, world: World) -> None:
