@@ -279,7 +279,7 @@ def test_a_crash_in_the_middle_is_followed_by_another_attempt_and_one_candidate(
     with worker_process() as worker:
         wait_for(worker, "baseline begins")
         os.kill(child_of(worker), signal.SIGKILL)
-        wait_for(worker, "registered support@2")
+        wait_for(worker, "training succeeded: support@2 waits for approval")
         worker.wait()
     with workshop.ledger.read() as connection:
         done = jobs.get(connection, job.id)
