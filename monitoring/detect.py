@@ -2,13 +2,14 @@
 
 Every signal is tested with a two-sample test at the level that the yearly alarm budget leaves a window (Holm's
 correction over signals). The rows of one client count for as many as they are worth. A significant change is then
-weighed: harmless, or within the leeway and not shown to do harm, it is a notice.
+weighed: as usual at these hours of the week (`weekly`), it is none; harmless, or within the leeway and not shown to do
+harm, it is a notice.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,7 @@ from monitoring.stats.two_sample import (
     smallest_detectable_shift,
     tail_shift_test,
 )
+from monitoring.weekly import Weekly, beyond_cycle
 
 LEAST_ROWS = 50
 
@@ -61,13 +63,16 @@ def judge_window(
     outcomes: Sequence[Outcome] = (),
     labelled: LabelledRows | None = None,
     memory: SliceMemory = NO_MEMORY,
+    read_weekly: Callable[[], Weekly | None] = lambda: None,
 ) -> DriftReport:
     """The verdict on a window, n > 0, at level `alpha` (`Budget.window_alpha`).
 
     `outcomes`: what labels are known by now; those of the window's predictions are its realised accuracy. `labelled`:
     recent answers that the label-free estimate learns from, for this window only. `memory`: of the reign's slices.
+    `read_weekly`: asked only where a signal has moved; None while the week's cycle is not known.
     """
-    findings = signal_findings(baseline, window, leeway=settings.leeway, alpha=alpha)
+    unlike_baseline = signal_findings(baseline, window, leeway=settings.leeway, alpha=alpha)
+    findings = _beyond_cycle(baseline, window, unlike_baseline, read_weekly, alpha)
     findings, slices = judge_slices(
         memory, baseline, window, findings, settings=settings, alpha=alpha, outcomes=outcomes
     )
@@ -81,8 +86,9 @@ def judge_window(
         estimate=estimate,
         realised=realised,
     )
-    verdict, reason = verdict_with_slices(*_verdict(baseline, window, findings, harm, alpha), slices)
-    moved = any(finding.significant for finding in findings) or any(finding.significant for finding in slices)
+    usual = _moved(unlike_baseline) if not _moved(findings) else []
+    verdict, reason = verdict_with_slices(*_verdict(baseline, window, findings, usual, harm, alpha), slices)
+    moved = bool(_moved(findings)) or any(finding.significant for finding in slices)
     return DriftReport(
         model=model,
         version=version,
@@ -127,6 +133,28 @@ def signal_findings(baseline: Baseline, window: Traffic, *, leeway: float, alpha
     )
 
 
+def _beyond_cycle(
+    baseline: Baseline,
+    window: Traffic,
+    findings: tuple[SignalFinding, ...],
+    read_weekly: Callable[[], Weekly | None],
+    alpha: float,
+) -> tuple[SignalFinding, ...]:
+    """The findings that the week's cycle does not explain; all of them while it is not known."""
+    weekly = read_weekly() if _moved(findings) else None
+    if weekly is None:
+        return findings
+    leeway = findings[0].leeway
+    at_these_hours = signal_findings(weekly.same_hours, window, leeway=leeway, alpha=alpha / 2)
+    all_week = signal_findings(baseline, weekly.week, leeway=leeway, alpha=alpha / 2)
+    return beyond_cycle(findings, at_these_hours, all_week)
+
+
+def _moved(findings: Sequence[SignalFinding]) -> list[SignalFinding]:
+    """The significant ones, the largest effect first."""
+    return sorted((finding for finding in findings if finding.significant), key=lambda finding: -finding.effect)
+
+
 def estimate_accuracy(baseline: Baseline, window: Traffic, labelled: LabelledRows | None = None) -> Estimate:
     """Accuracy of the window without its labels; `labelled` answers, if any, have the estimator learn first."""
     learnt = (
@@ -138,16 +166,24 @@ def estimate_accuracy(baseline: Baseline, window: Traffic, labelled: LabelledRow
 
 
 def _verdict(
-    baseline: Baseline, window: Traffic, findings: Sequence[SignalFinding], harm: HarmFinding, alpha: float
+    baseline: Baseline,
+    window: Traffic,
+    findings: Sequence[SignalFinding],
+    usual: Sequence[SignalFinding],
+    harm: HarmFinding,
+    alpha: float,
 ) -> tuple[Verdict, str]:
+    """`usual`: what is unlike the baseline and explained by the week's cycle."""
     if len(window) < LEAST_ROWS or baseline.n < LEAST_ROWS:
         few = f"{len(window)} predictions against {baseline.n} of the baseline"
         return Verdict.INCONCLUSIVE, f"too little data: {few}, and {LEAST_ROWS} of each are the least"
-    moved = sorted((finding for finding in findings if finding.significant), key=lambda finding: -finding.effect)
+    moved = _moved(findings)
+    if not moved and usual:
+        return Verdict.STABLE, f"unlike the baseline, but as usual at these hours of the week: {_effects(usual)}"
     if not moved:
         least = smallest_detectable_shift(baseline.n, len(window), alpha / len(findings))
         return Verdict.STABLE, f"no signal differs by more than chance; a shift of {least:.2f} would have been found"
-    what = ", ".join(f"{finding.signal} by {finding.effect:.2f}" for finding in moved)
+    what = _effects(moved)
     within = all(finding.effect <= finding.leeway for finding in moved)
     if harm.harm is Harm.NONE:
         return Verdict.NOTICE, f"moved without harm: {what}; {harm.reason}"
@@ -155,6 +191,10 @@ def _verdict(
         return Verdict.NOTICE, f"moved within the leeway of {moved[0].leeway:.2f}: {what}"
     how_far = "within, but with harm," if within else "beyond"
     return Verdict.DRIFT, f"moved {how_far} the leeway of {moved[0].leeway:.2f}: {what}; {harm.reason}"
+
+
+def _effects(findings: Sequence[SignalFinding]) -> str:
+    return ", ".join(f"{finding.signal} by {finding.effect:.2f}" for finding in findings)
 
 
 def _worth(window: Traffic, strangeness: Floats) -> float:

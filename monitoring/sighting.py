@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,7 @@ from monitoring.intake import (
     commits_of,
     predicted_of,
     read_stream,
+    read_weekly,
     seconds_of,
     signals_of,
 )
@@ -174,13 +176,13 @@ def _judge_windows(
     settings: Settings,
 ) -> tuple[tuple[DriftReport, ...], Progress, SliceMemory]:
     """Judge every full window; the progress then stands at the start of the unfinished one."""
-    size = settings.monitor.window_size
+    size, texts_kept = settings.monitor.window_size, settings.log.text == "store"
     rows = read_stream(log, champion.reign, progress.window, until_commit=progress.commit, columns=WINDOW_COLUMNS)
     labelled = _labelled_rows(champion, outcomes, log)
     reports = []
     for start in range(0, len(rows) - size + 1, size):
         window = rows.slice(start, size)
-        traffic = as_traffic(window, texts_kept=settings.log.text == "store")
+        traffic = as_traffic(window, texts_kept=texts_kept)
         report = judge_window(
             champion.baseline,
             traffic,
@@ -191,6 +193,15 @@ def _judge_windows(
             outcomes=outcomes,
             labelled=labelled,
             memory=memory,
+            read_weekly=partial(
+                read_weekly,
+                log,
+                champion.reign,
+                champion.baseline,
+                traffic,
+                until_commit=progress.commit,
+                texts_kept=texts_kept,
+            ),
         )
         reports.append(report)
         memory = memory.after(champion.baseline, traffic, report, settings.monitor.slices)

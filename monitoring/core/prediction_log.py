@@ -104,10 +104,15 @@ class PredictionLog:
         model: str | None = None,
         version: str | None = None,
         since: datetime | None = None,
+        within: tuple[datetime, datetime] | None = None,
+        at_most: int | None = None,
         prediction_ids: Iterable[str] | None = None,
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """Rows in order of time, those that match all that is given. An absent table is an empty one.
+
+        `within`: a span of time, its end excluded. `at_most`: of more rows about as many are taken, by the random end
+        of their ids, so always the same.
 
         By Delta's own engine, which skips files by their statistics: tens of milliseconds where a dataset over the same
         hundreds of small files takes seconds.
@@ -119,20 +124,21 @@ class PredictionLog:
         conditions = [f"commit > {after_commit:d}"]
         if until_commit is not None:
             conditions.append(f"commit <= {until_commit:d}")
-        if model is not None:
-            conditions.append(f"model = {_quoted(model)}")
-        if version is not None:
-            conditions.append(f"version = {_quoted(version)}")
+        for column, value in (("model", model), ("version", version)):
+            if value is not None:
+                conditions.append(f"{column} = {_quoted(value)}")
         if since is not None:
-            moment = since.astimezone(UTC)
-            conditions.append(f"day >= date '{moment:%Y-%m-%d}' AND at >= timestamp '{moment.isoformat()}'")
+            conditions.append(_from(since))
+        if within is not None:
+            conditions += [_from(within[0]), _before(within[1])]
         wanted_ids = None if prediction_ids is None else sorted(set(prediction_ids))
         if wanted_ids is not None:
             conditions.append(f"({_near(wanted_ids)})")
         if table is None or wanted_ids == []:
             return schema.empty_table()
-        query = f"SELECT {', '.join(wanted)} FROM log WHERE {' AND '.join(conditions)}"
-        rows = pa.table(QueryBuilder().register("log", table).execute(query).read_all()).cast(schema)
+        if at_most is not None:
+            conditions += _thinned(table, conditions, at_most)
+        rows = _select(table, ", ".join(wanted), conditions).cast(schema)
         if wanted_ids is not None:
             rows = rows.filter(pc.is_in(rows["prediction_id"], pa.array(wanted_ids)))
         return rows.sort_by([("at", "ascending")])
@@ -204,6 +210,28 @@ def _near(ordered_ids: Sequence[str]) -> str:
     size = math.ceil(len(ordered_ids) / MAX_ID_RANGES)
     runs = [ordered_ids[start : start + size] for start in range(0, len(ordered_ids), max(size, 1))]
     return " OR ".join(f"prediction_id BETWEEN {_quoted(run[0])} AND {_quoted(run[-1])}" for run in runs)
+
+
+def _select(table: DeltaTable, what: str, conditions: Sequence[str]) -> pa.Table:
+    query = f"SELECT {what} FROM log WHERE {' AND '.join(conditions)}"
+    return pa.table(QueryBuilder().register("log", table).execute(query).read_all())
+
+
+def _thinned(table: DeltaTable, conditions: Sequence[str], at_most: int) -> list[str]:
+    """A condition on the ids' last four digits, which are random, under which about `at_most` of the rows are left."""
+    [count] = _select(table, "count(*) AS n", conditions)["n"].to_pylist()
+    share = f"{at_most * 16**4 // count:04x}" if count > at_most else None
+    return [] if share is None else [f"substr(prediction_id, 33) < {_quoted(share)}"]
+
+
+def _from(moment: datetime) -> str:
+    start = moment.astimezone(UTC)
+    return f"day >= date '{start:%Y-%m-%d}' AND at >= timestamp '{start.isoformat()}'"
+
+
+def _before(moment: datetime) -> str:
+    end = moment.astimezone(UTC)
+    return f"day <= date '{end:%Y-%m-%d}' AND at < timestamp '{end.isoformat()}'"
 
 
 def _quoted(value: str) -> str:

@@ -44,7 +44,8 @@ class Interval:
 class Comparison:
     """Candidate minus champion, in accuracy (-1 to 1), after n matured units.
 
-    `low` and `high` bound the difference at confidence 1 - alpha, at every look at once. `log_e_better` is the log
+    `low` and `high` bound the difference, each at confidence 1 - alpha and at every look at once, so that 'better' is
+    proven just where `low` lies above -margin, and 'worse' where `high` lies below. `log_e_better` is the log
     e-value against 'difference <= -margin', `log_e_harm` against 'difference >= -margin'; the verdict follows from
     the one that reaches log(1/alpha), harm first. `difference` is nan until it can be estimated.
     """
@@ -216,7 +217,7 @@ def _compare(
 ) -> Comparison:
     log_e_better = log_evidence_above(stream, -margin)
     log_e_harm = log_evidence_below(stream, -margin)
-    low, high = confidence_bounds(stream, alpha, (-1.0, 1.0))
+    low, high = confidence_bounds(stream, 2 * alpha, (-1.0, 1.0))  # each side spends alpha, as its test does
     verdict = _verdict(log_e_better, log_e_harm, alpha)
     return Comparison(len(stream), n_candidate, n_champion, difference, low, high, log_e_better, log_e_harm, verdict)
 

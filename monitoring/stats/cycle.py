@@ -69,11 +69,11 @@ class WeeklyHistogram:
         return None
 
     def add(self, week: int, hour: int, bins: IntArray) -> None:
-        """Count predictions (n, scores) of one hour. A clock that jumps back adds rows to a week that was seen."""
+        """Count predictions (scores, n) of one hour. A clock that jumps back adds rows to a week that was seen."""
         if week > self.latest[hour]:
             self.weeks[hour] += 1
             self.latest[hour] = week
-        np.add.at(self.counts[hour], (np.arange(bins.shape[1]), bins // MERGED), 1)
+        np.add.at(self.counts[hour], (np.arange(len(bins))[:, None], bins // MERGED), 1)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """As arrays for npz."""

@@ -68,6 +68,9 @@ _AGE = np.arange(BATCH + 1)[:, None] - np.arange(BATCH) - 1
 _WEIGHTS: FloatArray = np.where(_AGE >= 0, _FADED[:, np.maximum(_AGE, 0)], 0.0)
 """What rank j of a batch counts when prediction t of it comes, shape (LEARNERS, t, j)."""
 
+_WEIGHTS_BY_TIME: FloatArray = np.ascontiguousarray(_WEIGHTS.transpose(1, 2, 0))
+_EARNED: FloatArray = _WEIGHTS.sum(axis=2)
+
 
 def cells_of(ranks: FloatArray) -> IntArray:
     """Cell of each rank in [0, 1], of any shape."""
@@ -85,26 +88,36 @@ def play(cells: IntArray, memory: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Let every bettor stake on predictions in order.
 
     Args:
-        cells: shape (n, scores), n at most BATCH: the cells of the predictions' ranks.
+        cells: shape (scores, n), n at most BATCH: the cells of the predictions' ranks.
         memory: what the learning bettors remember before the first of them.
 
     Returns:
-        The e-values, shape (n, scores, BETTORS), each bet by what came before its prediction only; and the memory
+        The e-values, shape (BETTORS, scores, n), each bet by what came before its prediction only; and the memory
         after the last prediction.
     """
-    n, scores = cells.shape
-    remembered = _remembered(cells, memory)
-    met = remembered[:, np.arange(n)[:, None], np.arange(scores), cells].transpose(1, 2, 0)
-    total = remembered[:, :n, 0].sum(axis=2).T[:, None, :]
-    density = (met / WIDTHS[cells][:, :, None] + _PRIOR_RANKS) / (total + _PRIOR_RANKS)
-    learned = 1 - _LEARNED_STAKE + _LEARNED_STAKE * density
-    return np.concatenate([_FIXED.T[cells], learned], axis=2), remembered[:, n].copy()
+    scores, n = cells.shape
+    faded = _FADED[:, None, :n]
+    met = _met_before(cells) + faded * memory[:, np.arange(scores)[:, None], cells]
+    total = _EARNED[:, None, :n] + faded * memory[:, :1].sum(axis=2, keepdims=True)
+    density = (met / WIDTHS[cells] + _PRIOR_RANKS) / (total + _PRIOR_RANKS)
+    e_values = np.empty((BETTORS, scores, n))
+    np.take(_FIXED, cells, axis=1, out=e_values[:-LEARNERS], mode="clip")  # as they are; the mode spares a copy
+    e_values[-LEARNERS:] = 1 - _LEARNED_STAKE + _LEARNED_STAKE * density
+    return e_values, _FADED[:, n, None, None] * memory + _left_by(cells)
 
 
-def _remembered(cells: IntArray, memory: FloatArray) -> FloatArray:
-    """Faded counts before each prediction and after the last, shape (LEARNERS, n + 1, scores, CELLS)."""
-    n, scores = cells.shape
-    hits = (cells[:, :, None] == np.arange(CELLS)).astype(np.float64).reshape(n, scores * CELLS)
-    new = (_WEIGHTS[:, : n + 1, :n] @ hits).reshape(LEARNERS, n + 1, scores, CELLS)
-    remembered: FloatArray = new + _FADED[:, : n + 1, None, None] * memory[:, None]
-    return remembered
+def _met_before(cells: IntArray) -> FloatArray:
+    """Faded count of each prediction's own cell among those of the batch before it, shape (LEARNERS, scores, n)."""
+    n = cells.shape[1]
+    small = cells.astype(np.int8)
+    same = (small.T[:, :, None] == small).astype(np.float64)  # (t, scores, j)
+    met: FloatArray = (same @ _WEIGHTS_BY_TIME[:n, :n]).transpose(2, 1, 0)
+    return met
+
+
+def _left_by(cells: IntArray) -> FloatArray:
+    """Faded counts of the batch's cells after its last prediction, shape (LEARNERS, scores, CELLS)."""
+    scores, n = cells.shape
+    places = (cells + np.arange(scores)[:, None] * CELLS).T.ravel()
+    weights = np.repeat(_WEIGHTS[:, n, :n], scores, axis=1)
+    return np.reshape([np.bincount(places, mine, scores * CELLS) for mine in weights], (LEARNERS, scores, CELLS))

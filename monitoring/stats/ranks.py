@@ -25,23 +25,23 @@ class RunningHistogram:
         """Ranks in [0, 1] of predictions in order, each within all before it and itself.
 
         Args:
-            bins: shape (n, scores): the bin of every score.
-            uniforms: shape (n, scores): independent uniform numbers that break the ties.
+            bins: shape (scores, n): the bin of every score.
+            uniforms: shape (scores, n): independent uniform numbers that break the ties.
 
         Memory and time grow with n squared: meant for batches of tens.
         """
-        n, scores = bins.shape
-        score = np.arange(scores)
-        seen_below = np.cumsum(self.counts, axis=1) - self.counts
-        by_score = np.ascontiguousarray(bins.T)
-        now, before = by_score[:, :, None], by_score[:, None, :]
-        earlier = np.tri(n, k=-1, dtype=bool)
-        below = seen_below[score, bins] + ((before < now) & earlier).sum(axis=2).T
-        tied = self.counts[score, bins] + ((before == now) & earlier).sum(axis=2).T + 1
-        ranks: FloatArray = (below + uniforms * tied) / (self.total + np.arange(1, n + 1))[:, None]
+        n = bins.shape[1]
+        seen_tied = np.take_along_axis(self.counts, bins, axis=1)
+        seen_below = np.take_along_axis(np.cumsum(self.counts, axis=1), bins, axis=1) - seen_tied
+        small = bins.astype(np.int16)
+        now, before = small[:, :, None], small[:, None, :]
+        earlier = np.tri(n, k=-1)
+        below = seen_below + np.einsum("stj,tj->st", before < now, earlier)
+        tied = seen_tied + np.einsum("stj,tj->st", before == now, earlier) + 1
+        ranks: FloatArray = (below + uniforms * tied) / (self.total + np.arange(1, n + 1))
         return ranks
 
     def add(self, bins: IntArray) -> None:
-        """Count n predictions, shape (n, scores)."""
-        np.add.at(self.counts, (np.arange(bins.shape[1]), bins), 1)
-        self.total += len(bins)
+        """Count n predictions, shape (scores, n)."""
+        np.add.at(self.counts, (np.arange(len(bins))[:, None], bins), 1)
+        self.total += bins.shape[1]

@@ -42,7 +42,7 @@ from monitoring.stats.ranks import RunningHistogram
 
 __all__ = ["DetectorAlarm", "EDetector", "bin_edges"]
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class EDetector:
         self._edges = dict(edges)
         self._histogram = histogram
         self._threshold = threshold
-        self._sums = sums  # (scores, bettors): the Shiryaev-Roberts sums
-        self._onsets = onsets  # (scores, bettors): the same, each gambler weighted by when it started
+        self._sums = sums  # (bettors, scores): the Shiryaev-Roberts sums
+        self._onsets = onsets  # (bettors, scores): the same, each gambler weighted by when it started
         self._memory = memory
         self._n_seen = n_seen
         self._week = week
@@ -115,7 +115,7 @@ class EDetector:
         counts = np.zeros((len(frozen), max(map(bin_count, frozen.values()))), dtype=np.int64)
         for row, (name, values) in zip(counts, columns.items(), strict=True):
             row[: bin_count(frozen[name])] = count_bins(values, frozen[name])
-        nothing = np.zeros((len(frozen), rank_bets.BETTORS))
+        nothing = np.zeros((rank_bets.BETTORS, len(frozen)))
         return cls(
             frozen,
             RunningHistogram(counts),
@@ -145,8 +145,8 @@ class EDetector:
     @property
     def onset_back(self) -> int:
         """How many predictions ago the change began that the statistic speaks for; 0 while it speaks for none."""
-        total = float((self._sums @ rank_bets.SHARES).sum())
-        onset = float((self._onsets @ rank_bets.SHARES).sum()) / total if total else self._n_seen
+        total = float((rank_bets.SHARES @ self._sums).sum())
+        onset = float((rank_bets.SHARES @ self._onsets).sum()) / total if total else self._n_seen
         return round(self._n_seen - onset)
 
     def contributions(self) -> dict[str, float]:
@@ -169,17 +169,18 @@ class EDetector:
             ValueError: a score is missing, unknown, of another length or not one-dimensional.
         """
         columns = _columns(scores, self._edges)
-        bins = np.stack([bin_indices(values, self._edges[name]) for name, values in columns.items()], axis=1)
-        uniforms = rng.random(bins.shape)
-        weeks, hours = hour_of_week(np.full(len(bins), -1) if at is None else at)
-        ends_of_hours = np.append(np.flatnonzero(np.diff(weeks) | np.diff(hours)) + 1, len(bins))
+        bins = np.stack([bin_indices(values, self._edges[name]) for name, values in columns.items()])
+        uniforms = rng.random(bins.shape[::-1]).T  # one prediction after the other, however many come at once
+        n = bins.shape[1]
+        weeks, hours = hour_of_week(np.full(n, -1) if at is None else at)
+        ends_of_hours = np.append(np.flatnonzero(np.diff(weeks) | np.diff(hours)) + 1, n)
         alarms: list[DetectorAlarm] = []
         done = 0
-        while done < len(bins):
+        while done < n:
             end = int(ends_of_hours[np.searchsorted(ends_of_hours, done, side="right")])
             batch = slice(done, min(done + rank_bets.BATCH, end))
             hour = None if at is None else (int(weeks[done]), int(hours[done]))
-            taken, raised = self._take(bins[batch], uniforms[batch], hour)
+            taken, raised = self._take(bins[:, batch], uniforms[:, batch], hour)
             done += taken
             if raised:
                 alarms.append(self._alarm(index=done - 1))
@@ -194,18 +195,20 @@ class EDetector:
         cells = rank_bets.cells_of(self._ranks(bins, uniforms, hour))
         e_values, memory = rank_bets.play(cells, self._memory)
         with np.errstate(over="ignore"):  # only past the alarm, in what is not taken
-            growth = np.cumprod(e_values, axis=0)
-            started = 1 / np.concatenate([np.ones((1, *growth.shape[1:])), growth[:-1]])
-            sums = growth * (self._sums + np.cumsum(started, axis=0))
-        reached = np.flatnonzero(np.einsum("tsb,b->t", sums, rank_bets.SHARES) >= self._threshold * len(self._edges))
-        taken = int(reached[0]) + 1 if len(reached) else len(bins)
+            growth = np.cumprod(e_values, axis=-1)
+            started = np.ones_like(growth)
+            np.divide(1.0, growth[..., :-1], out=started[..., 1:])
+            sums = growth * (self._sums[..., None] + np.cumsum(started, axis=-1))
+        wealth = (rank_bets.SHARES @ sums.reshape(rank_bets.BETTORS, -1)).reshape(bins.shape).sum(axis=0)
+        reached = np.flatnonzero(wealth >= self._threshold * len(self._edges))
+        taken = int(reached[0]) + 1 if len(reached) else bins.shape[1]
         when = np.arange(self._n_seen, self._n_seen + taken, dtype=np.float64)
-        self._onsets = growth[taken - 1] * (self._onsets + np.tensordot(when, started[:taken], axes=1))
-        self._sums = sums[taken - 1]
+        self._onsets = growth[..., taken - 1] * (self._onsets + started[..., :taken] @ when)
+        self._sums = sums[..., taken - 1].copy()
         self._memory = memory  # an alarm clears it
-        self._histogram.add(bins[:taken])
+        self._histogram.add(bins[:, :taken])
         if hour is not None:
-            self._week.add(*hour, bins[:taken])
+            self._week.add(*hour, bins[:, :taken])
         self._n_seen += taken
         return taken, len(reached) > 0
 
@@ -235,7 +238,7 @@ class EDetector:
 
     def _wealth(self) -> FloatArray:
         """Each score's part of the mixture, shape (scores,)."""
-        wealth: FloatArray = self._sums @ rank_bets.SHARES / len(self._edges)
+        wealth: FloatArray = rank_bets.SHARES @ self._sums / len(self._edges)
         return wealth
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:

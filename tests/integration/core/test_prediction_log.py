@@ -47,6 +47,9 @@ def log(tmp_path: Path) -> PredictionLog:
         ({"since": (NOON + timedelta(seconds=3)).astimezone(timezone(timedelta(hours=-11)))}, [3, 4, 5]),
         ({"since": NOON + timedelta(seconds=3, microseconds=1)}, [4, 5]),
         ({"since": NOON + DAY}, []),
+        ({"within": (NOON + timedelta(seconds=2), NOON + timedelta(seconds=4))}, [2, 3]),
+        ({"within": (NOON - DAY, NOON)}, []),
+        ({"at_most": 6}, [0, 1, 2, 3, 4, 5]),
         ({"prediction_ids": []}, []),
         ({"prediction_ids": [identity(n, NOON + timedelta(seconds=n)) for n in (4, 1, 1)]}, [1, 4]),
         ({"prediction_ids": [identity(n, NOON + timedelta(seconds=n)) for n in range(20)]}, [0, 1, 2, 3, 4, 5]),
@@ -69,6 +72,17 @@ def test_a_row_comes_back_as_it_was_spooled(log: PredictionLog) -> None:
     assert read["day"] == date(2026, 1, 5)
     assert read["commit"] == 3
     assert log.last_commit() == 3
+
+
+def test_of_more_rows_than_asked_for_those_are_read_whose_ids_end_low(tmp_path: Path) -> None:
+    log, spool = PredictionLog(str(tmp_path / "log")), open_writer(tmp_path / "spool")
+    ends = range(0, 16**4, 64)
+    assert spool.append([row(end) for end in ends])
+    log.ship(tmp_path / "spool")
+    spool.close()
+    assert numbers_in(log, at_most=len(ends)) == list(ends)
+    assert numbers_in(log, at_most=256) == list(ends)[:256]
+    assert numbers_in(log, at_most=0) == []
 
 
 def test_only_the_columns_asked_for_are_read(log: PredictionLog) -> None:

@@ -186,7 +186,7 @@ def test_what_asks_for_a_person_is_an_alert_as_long_as_it_asks(state: dict[str, 
 def test_a_recalibration_that_failed_is_not_called_a_retraining() -> None:
     failed = replace(job(JobState.FAILED), cause=RetrainCause.CALIBRATION)
     [firing] = standing_alerts([], waiting=[], rollout=None, last_job=failed).fire
-    assert firing.summary == "recalibrating support (calibration) failed after 1 attempts"
+    assert firing.summary == "recalibrating support (calibration) failed after 3 attempts"
 
 
 def test_another_candidate_that_waits_is_another_episode() -> None:

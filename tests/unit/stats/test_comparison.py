@@ -82,6 +82,16 @@ def test_swapping_the_models_swaps_the_evidence(differences, margin):
     assert paired_comparison(differences).log_e_harm == pytest.approx(other.log_e_better, abs=1e-9)
 
 
+@given(
+    differences=st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=1, max_size=60),
+    margin=st.sampled_from([0.0, 0.1]),
+)
+def test_the_bounds_say_what_the_verdict_says(differences: list[float], margin: float) -> None:
+    result = paired_comparison(differences, alpha=ALPHA, margin=margin)
+    assert (result.log_e_better >= THRESHOLD) == (result.low >= -margin - 1e-7)
+    assert (result.log_e_harm >= THRESHOLD) == (result.high <= -margin + 1e-7)
+
+
 @given(st.integers(0, 60))
 def test_agreeing_models_are_no_evidence(n):
     agreeing = paired_comparison(np.zeros(n))

@@ -74,16 +74,16 @@ def test_a_new_topic_is_found_within_the_learned_cycle() -> None:
 
 def test_nothing_is_learned_from_one_week_or_from_few_rows() -> None:
     week = WeeklyHistogram.empty(scores=2, bins=10)
-    rows = np.zeros((600, 2), dtype=np.int64)
+    rows = np.zeros((2, 600), dtype=np.int64)
     for hour in range(HOURS):
         week.add(0, hour, rows)
     assert week.usual(9) is None
-    week.add(1, 9, rows[:1])
+    week.add(1, 9, rows[:, :1])
     assert week.usual(9) is not None
     assert week.usual(10) is None
     few = WeeklyHistogram.empty(scores=2, bins=10)
     for number in (0, 1):
-        few.add(number, 9, rows[:100])
+        few.add(number, 9, rows[:, :100])
     assert few.usual(9) is None
 
 
@@ -91,7 +91,7 @@ def test_a_thin_hour_borrows_from_the_same_hour_of_other_working_days_and_not_fr
     week = WeeklyHistogram.empty(scores=1, bins=8)
     for number in (0, 1):
         for day in range(7):
-            week.add(number, 24 * day + 9, np.full((60, 1), 0 if day < 5 else 7))
+            week.add(number, 24 * day + 9, np.full((1, 60), 0 if day < 5 else 7))
     usual = week.usual(24 + 9)
     assert usual is not None
     assert usual.tolist() == [[600, 0]]
@@ -100,7 +100,7 @@ def test_a_thin_hour_borrows_from_the_same_hour_of_other_working_days_and_not_fr
 
 def test_a_clock_that_jumps_back_brings_no_new_week() -> None:
     week = WeeklyHistogram.empty(scores=1, bins=8)
-    rows = np.zeros((400, 1), dtype=np.int64)
+    rows = np.zeros((1, 400), dtype=np.int64)
     for number in (5, 4, 3):
         week.add(number, 9, rows)
     assert week.usual(9) is None

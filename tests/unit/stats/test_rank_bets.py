@@ -6,18 +6,18 @@ from hypothesis.extra.numpy import arrays
 from monitoring.stats import rank_bets
 
 cells = arrays(
-    np.int64, st.tuples(st.integers(1, rank_bets.BATCH), st.just(2)), elements=st.integers(0, rank_bets.CELLS - 1)
+    np.int64, st.tuples(st.just(2), st.integers(1, rank_bets.BATCH)), elements=st.integers(0, rank_bets.CELLS - 1)
 )
 
 
 @given(cells)
 def test_every_bet_is_fair_whatever_came_before(past):
     _, memory = rank_bets.play(past, rank_bets.no_memory(2))
-    expected = np.zeros((2, rank_bets.BETTORS))
+    expected = np.zeros((rank_bets.BETTORS, 2))
     for cell, width in enumerate(rank_bets.WIDTHS):
-        e_values, _ = rank_bets.play(np.full((1, 2), cell), memory)
+        e_values, _ = rank_bets.play(np.full((2, 1), cell), memory)
         assert (e_values > 0).all()
-        expected += width * e_values[0]
+        expected += width * e_values[..., 0]
     assert np.allclose(expected, 1)
 
 
@@ -25,10 +25,10 @@ def test_every_bet_is_fair_whatever_came_before(past):
 def test_playing_in_pieces_is_playing_at_once(stream, cut):
     at_once, memory = rank_bets.play(stream, rank_bets.no_memory(2))
     pieces, carried = [], rank_bets.no_memory(2)
-    for piece in (stream[:cut], stream[cut:]):
+    for piece in (stream[:, :cut], stream[:, cut:]):
         e_values, carried = rank_bets.play(piece, carried)
         pieces.append(e_values)
-    assert np.allclose(np.concatenate(pieces), at_once)
+    assert np.allclose(np.concatenate(pieces, axis=-1), at_once)
     assert np.allclose(carried, memory)
 
 
@@ -38,7 +38,7 @@ def test_the_mixture_stakes_one_coin():
 
 
 def test_a_learning_bettor_wins_on_a_habit_in_the_middle_where_tail_bets_lose():
-    habit = np.full((rank_bets.BATCH, 1), rank_bets.cells_of(np.array(0.52)))
+    habit = np.full((1, rank_bets.BATCH), rank_bets.cells_of(np.array(0.52)))
     e_values, _ = rank_bets.play(habit, rank_bets.no_memory(1))
-    wealth = np.log(e_values).sum(axis=0)[0]
+    wealth = np.log(e_values).sum(axis=-1)[:, 0]
     assert wealth[: -rank_bets.LEARNERS].max() < 0 < wealth[-rank_bets.LEARNERS :].min()

@@ -15,21 +15,21 @@ def histogram(rows):
 
 @given(bins_of_two_scores, bins_of_two_scores, st.integers(0, 2**32 - 1))
 def test_a_rank_is_the_place_among_all_before_with_ties_at_random(baseline, stream, seed):
-    uniforms = np.random.default_rng(seed).random((len(stream), 2))
-    ranks = histogram(baseline).ranks(np.array(stream), uniforms)
+    uniforms = np.random.default_rng(seed).random((2, len(stream)))
+    ranks = histogram(baseline).ranks(np.array(stream).T, uniforms)
     for t, row in enumerate(stream):
         for s, own in enumerate(row):
             seen = [other[s] for other in baseline + stream[: t + 1]]
-            expected = sum(bin < own for bin in seen) + uniforms[t, s] * seen.count(own)
-            assert np.isclose(ranks[t, s], expected / len(seen))
+            expected = sum(bin < own for bin in seen) + uniforms[s, t] * seen.count(own)
+            assert np.isclose(ranks[s, t], expected / len(seen))
 
 
 @given(bins_of_two_scores, bins_of_two_scores)
 def test_counting_a_batch_at_once_or_one_by_one_is_the_same(baseline, stream):
     at_once, one_by_one = histogram(baseline), histogram(baseline)
-    at_once.add(np.array(stream))
+    at_once.add(np.array(stream).T)
     for row in stream:
-        one_by_one.add(np.array([row]))
+        one_by_one.add(np.array([row]).T)
     assert np.array_equal(at_once.counts, one_by_one.counts)
     assert at_once.total == one_by_one.total == len(baseline) + len(stream)
 
@@ -41,10 +41,10 @@ def test_ranks_are_uniform_and_independent_on_a_stream_far_longer_than_the_basel
     seen = RunningHistogram(count_bins(draw(100), edges)[None])
     ranks = []
     for _ in range(400):
-        bins = bin_indices(draw(50), edges)[:, None]
+        bins = bin_indices(draw(50), edges)[None]
         ranks.append(seen.ranks(bins, rng.random(bins.shape)))
         seen.add(bins)
-    flat = np.concatenate(ranks).ravel()
+    flat = np.concatenate(ranks, axis=1).ravel()
     assert stats.kstest(flat, "uniform").pvalue > 0.01
     pairs, *_ = np.histogram2d(flat[:-1:2], flat[1::2], bins=8)
     assert stats.chisquare(pairs.ravel()).pvalue > 0.01

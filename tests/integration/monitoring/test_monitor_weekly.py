@@ -1,0 +1,51 @@
+"""A week's cycle in the traffic: its windows alarm until it is known, then only what is new at those hours does."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from monitoring.core.types import DriftReport, Verdict
+from tests.bundles import LABELS
+from tests.integration.monitoring.test_monitor import NEW_TOPIC
+from tests.integration.monitoring.world import World
+
+BY_DAY, BY_NIGHT = (LABELS[0], LABELS[0], LABELS[1]), (LABELS[2], LABELS[2], LABELS[1])
+
+
+def serve_a_monday(
+    world: World, by_day: tuple[str, ...] = BY_DAY, by_night: tuple[str, ...] = BY_NIGHT
+) -> list[DriftReport]:
+    """A window at nine in the morning of the next Monday and one at nine in the evening."""
+    reports: list[DriftReport] = []
+    morning = world.clock.now.replace(hour=9, minute=0, second=0) + timedelta(days=7)
+    for moment, topics in ((morning, by_day), (morning + timedelta(hours=12), by_night)):
+        world.clock.now = moment
+        world.serve(world.champion(), 200, topics=topics)
+        [summary] = world.watch()
+        reports += summary.reports
+    return reports
+
+
+def test_what_comes_and_goes_with_the_clock_is_usual_once_two_weeks_have_shown_it(world: World) -> None:
+    for _ in range(2):
+        assert [report.verdict for report in serve_a_monday(world)] == [Verdict.DRIFT] * 2
+    for _ in range(2):
+        for report in serve_a_monday(world):
+            assert report.verdict is Verdict.STABLE
+            assert "as usual at these hours of the week: labels by 0." in report.reason
+    [usual, new] = serve_a_monday(world, by_night=(*BY_NIGHT, "returns"))
+    assert usual.verdict is Verdict.STABLE
+    assert new.verdict is Verdict.DRIFT
+    assert "embedding" in new.reason
+
+
+@pytest.mark.parametrize(
+    ("by_day", "by_night"), [(BY_DAY, BY_DAY), (NEW_TOPIC, NEW_TOPIC)], ids=["other shares", "a new topic"]
+)
+def test_change_that_the_last_weeks_have_too_is_told_by_the_whole_week(
+    world: World, by_day: tuple[str, ...], by_night: tuple[str, ...]
+) -> None:
+    for _ in range(6):
+        assert [report.verdict for report in serve_a_monday(world, by_day, by_night)] == [Verdict.DRIFT] * 2
