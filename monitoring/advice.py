@@ -117,7 +117,9 @@ def _steps(situation: Situation, latest: DriftReport) -> Iterator[str]:
             yield f"Once labels are there the policy retrains by itself; `leeway retrain {name} --reason …` does now."
         yield "Look below at which classes, words and signals moved: a bug upstream looks like drift, too."
     if CALIBRATION in situation.open_alerts:
-        yield "Confidences no longer mean what they did: recalibrate before retraining, it is far cheaper."
+        name = situation.name.partition("@")[0]
+        cure = f"`leeway recalibrate {name} --reason …` costs far less than retraining"
+        yield f"Confidences no longer mean what they did: {cure}."
     yield from _without_haste(situation, latest)
 
 

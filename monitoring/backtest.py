@@ -2,6 +2,7 @@
 
 A model is trained on the past and answers what came later, window by window; labels become known to the monitor only
 after their delay. How models are trained and how they score is handed in. Training, approval and rollout take no time.
+A recalibration that the policy decides on is told, but not played: the answers, and so every accuracy, stay the same.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,15 @@ class Baseline:
     def accuracy_at(self, confidence: Floats) -> Floats:
         """How often answers of that confidence (n,) are right, by the labelled rows."""
         return np.asarray(expit(_with_log_odds(confidence) @ self.meaning))
+
+    def revalued(self, confidence: Floats, correct: NDArray[np.bool_], weights: Floats) -> Baseline:
+        """The same rows, but what a confidence is worth read from other labelled answers (n,): a recalibration's.
+
+        `weights`: inverse sampling probabilities. Signals, and the accuracy that is to be kept, stay as they are.
+        """
+        return replace(
+            self, meaning=_meaning(confidence, correct, weights), calibration=calibration_of(confidence, correct)
+        )
 
     def scores(self) -> dict[str, Floats]:
         """The rows' own DETECTOR_SCORES, (n,) each: what the detector ranks traffic against."""
@@ -206,9 +215,9 @@ def _accuracy(correct: NDArray[np.bool_]) -> Interval:
     return Interval(share, *wilson_interval(share, len(correct)))
 
 
-def _meaning(confidence: Floats, correct: NDArray[np.bool_]) -> Floats:
+def _meaning(confidence: Floats, correct: NDArray[np.bool_], weights: Floats | None = None) -> Floats:
     """Platt's scaling ("Probabilistic outputs for support vector machines", 1999), shrunk towards the identity."""
-    weights = np.ones(len(correct))
+    weights = np.ones(len(correct)) if weights is None else weights / weights.mean()
     identity = np.array([0.0, 1.0])
     return logistic_posterior(_with_log_odds(confidence), correct.astype(np.float64), weights, identity, np.eye(2)).mean
 

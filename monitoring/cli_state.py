@@ -8,7 +8,7 @@ import click
 
 from monitoring.core.cli import open_ledger, print_json
 from monitoring.core.settings import load_settings
-from monitoring.core.types import Stage, utc_now
+from monitoring.core.types import RetrainCause, Stage, utc_now
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -199,7 +199,8 @@ def _show_status(found: dict[str, Any]) -> None:
 def _last_retraining(model: str, job: dict[str, Any]) -> str:
     failed = "" if job["version"] else f"{model}: {job['state']}: "
     since = f"; since then {job['since_then']}" if job["since_then"] else ""
-    return f"last retraining ({job['cause']}, {job['finished_at'][:16]}): {failed}{job['reason']}{since}"
+    kind = "recalibration" if job["cause"] == RetrainCause.CALIBRATION else "retraining"
+    return f"last {kind} ({job['cause']}, {job['finished_at'][:16]}): {failed}{job['reason']}{since}"
 
 
 def _share(value: float | None) -> str:

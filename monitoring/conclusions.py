@@ -42,6 +42,7 @@ from monitoring.policy import Action, Decision, Episode, RetrainState, retrain_d
 from monitoring.quality import (
     LabelEvidence,
     accuracy_is_back,
+    blind_outcomes,
     calibration_is_back,
     label_evidence,
     realised_accuracy,
@@ -98,7 +99,8 @@ def conclude(
     changes = alerts_to_change(readings, open_alerts)
     _apply(connection, version.model, changes, now)
     episode = _episode(connection, version, harm_since)
-    decision = decide_retraining(connection, version, episode, settings, schedule_due=False, now=now)
+    calibration = _calibration_episode(connection, champion, outcomes, harm_since)
+    decision = decide_retraining(connection, version, episode, settings, calibration, schedule_due=False, now=now)
     values = gauges(sighting, evidence, latest, now)
     verdicts.save_gauges(connection, model=version.model, version=version.id, values=values, now=now)
     return changes, decision
@@ -121,34 +123,39 @@ def decide_retraining(
     version: ModelVersion,
     episode: Episode | None,
     settings: Settings,
+    calibration: Episode | None = None,
     *,
     schedule_due: bool,
     now: datetime,
 ) -> Decision:
-    """Ask for a retraining of the champion if the policy says so; the decision, whatever it is."""
+    """Ask for a retraining or a recalibration of the champion if the policy says so; the decision, whatever it is."""
     asked = jobs.find(connection, model=version.model)
     finished = sorted((job.finished_at, job.cause) for job in asked if job.finished_at is not None)
     undecided = versions.find(connection, model=version.model, stages=UNDECIDED)
+    recalibrated = [found for found in undecided if found.lineage.get("cause") == RetrainCause.CALIBRATION]
+    retrained = [found for found in undecided if found not in recalibrated]
     state = RetrainState(
         episode=episode,
+        calibration=calibration,
         new_labels=labels.count_labelled(connection, version.model, since=_as_of(version)),
         schedule_due=schedule_due,
         open_causes=frozenset(job.cause for job in asked if job.state in OPEN_JOBS),
         last_finished={cause: moment for moment, cause in finished},
-        undecided=undecided[0].name if undecided else None,
+        undecided=retrained[0].name if retrained else None,
+        recalibrated=recalibrated[0].name if recalibrated else None,
         now=now,
     )
     decision = retrain_decision(state, settings.retrain)
-    if decision.action is Action.RETRAIN and decision.cause is not None:
-        of_drift = episode if decision.cause is RetrainCause.DRIFT else None
+    if decision.action in (Action.RETRAIN, Action.RECALIBRATE) and decision.cause is not None:
+        called_by = {RetrainCause.DRIFT: episode, RetrainCause.CALIBRATION: calibration}.get(decision.cause)
         jobs.request(
             connection,
             model=version.model,
             cause=decision.cause,
             reason=decision.reason,
             request={
-                "onset_at": None if of_drift is None else of_drift.onset_at.isoformat(),
-                "alert": None if of_drift is None else of_drift.alert,
+                "onset_at": None if called_by is None else called_by.onset_at.isoformat(),
+                "alert": None if called_by is None else called_by.alert,
             },
             actor=ACTOR,
             now=now,
@@ -212,10 +219,43 @@ def _episode(
         return None
     alert = min(found, key=lambda alert: alert.name != DRIFT)
     onset = datetime.fromisoformat(alert.detail["onset_at"])
-    trained = [job.created_at for job in jobs.find(connection, model=version.model) if job.state is JobState.SUCCEEDED]
-    retrained_at = max((moment for moment in trained if moment >= onset), default=None)
+    retrained_at = _last_cure(connection, version.model, since=onset, recalibration=False)
     labelled = labels.count_labelled(connection, version.model, since=onset, labelled_since=retrained_at)
     return Episode(alert.id, onset, labelled, harm_since(onset), retrained_at)
+
+
+def _calibration_episode(
+    connection: Connection,
+    champion: Champion,
+    outcomes: Sequence[Outcome],
+    harm_since: Callable[[datetime], HarmFinding],
+) -> Episode | None:
+    """The open episode of lost calibration, with the outcome-blind labels since then."""
+    version = champion.version
+    for alert in alerts.find(connection, model=version.model, open_only=True):
+        if alert.name == CALIBRATION and alert.detail.get("version") == version.id:
+            told = alert.detail.get("onset_at")
+            onset = champion.reign.since if told is None else datetime.fromisoformat(told)
+            cured_at = _last_cure(connection, version.model, since=onset, recalibration=True)
+            labelled = blind_outcomes(
+                [
+                    outcome
+                    for outcome in outcomes
+                    if outcome.predicted_at >= onset and (cured_at is None or outcome.labelled_at > cured_at)
+                ]
+            )
+            return Episode(alert.id, onset, len(labelled), harm_since(onset), cured_at)
+    return None
+
+
+def _last_cure(connection: Connection, model: str, *, since: datetime, recalibration: bool) -> datetime | None:
+    """When the last retraining, or the last recalibration, was asked for that then ran; neither counts as the other."""
+    asked = [
+        job.created_at
+        for job in jobs.find(connection, model=model)
+        if job.state is JobState.SUCCEEDED and (job.cause is RetrainCause.CALIBRATION) == recalibration
+    ]
+    return max((moment for moment in asked if moment >= since), default=None)
 
 
 def _recovered(

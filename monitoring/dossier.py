@@ -18,7 +18,16 @@ from monitoring.core.ledger.profiles import KeptProfile
 from monitoring.core.lifecycle import OPEN_JOBS
 from monitoring.core.registry import Registry
 from monitoring.core.settings import MonitorSettings
-from monitoring.core.types import Alert, DriftReport, ModelVersion, Outcome, SignalFinding, Stage, Variant
+from monitoring.core.types import (
+    Alert,
+    DriftReport,
+    ModelVersion,
+    Outcome,
+    RetrainCause,
+    SignalFinding,
+    Stage,
+    Variant,
+)
 from monitoring.episodes import DRIFT
 from monitoring.profiles import profile_spec, span_findings, unpack
 from monitoring.stats.profile import WindowProfile
@@ -151,7 +160,10 @@ def find(
             if outcome.predicted_at < end
         ],
         waiting=versions.find(connection, model=version.model, stages=[Stage.AWAITING_APPROVAL]),
-        retraining=any(job.state in OPEN_JOBS for job in jobs.find(connection, model=version.model)),
+        retraining=any(
+            job.state in OPEN_JOBS and job.cause is not RetrainCause.CALIBRATION
+            for job in jobs.find(connection, model=version.model)
+        ),
         gauges=gauges.get(version.id, {}),
     )
 

@@ -13,6 +13,7 @@ from monitoring.core.types import (
     DriftReport,
     JobState,
     ModelVersion,
+    RetrainCause,
     Rollout,
     RolloutPhase,
     Severity,
@@ -305,6 +306,7 @@ def _calibration(readings: Readings) -> Firing | None:
         "gap": evidence.gap,
         "labelled": evidence.labelled,
         "log_e": evidence.log_e_miscalibrated,
+        "onset_at": None if evidence.miscalibrated_since is None else evidence.miscalibrated_since.isoformat(),
     }
     return Firing(CALIBRATION, readings.version, Severity.WARNING, summary, detail)
 
@@ -320,7 +322,8 @@ def _asked(waiting: Sequence[ModelVersion], rollout: Rollout | None, last_job: T
         detail = {"about": rollout.id, "step": rollout.step, "share": rollout.share}
         asked.append(Firing(ROLLOUT_INCONCLUSIVE, rollout.candidate, Severity.WARNING, summary, detail))
     if last_job is not None and last_job.state is JobState.FAILED:
-        summary = f"retraining {last_job.model} ({last_job.cause}) failed after {last_job.attempts} attempts"
+        doing = "recalibrating" if last_job.cause is RetrainCause.CALIBRATION else "retraining"
+        summary = f"{doing} {last_job.model} ({last_job.cause}) failed after {last_job.attempts} attempts"
         detail = {"about": last_job.id, "cause": last_job.cause, "result": dict(last_job.result)}
         asked.append(Firing(RETRAIN_FAILED, "", Severity.WARNING, summary, detail))
     return asked

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from monitoring import labelling
-from monitoring.core.ledger.rollout_evidence import Exposure
+from monitoring.core.ledger.rollout_evidence import SILENT_STEP, Exposure
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.signals import SIGNALS, Floats
 from monitoring.core.types import Variant
@@ -130,18 +130,22 @@ def _metadata_of(rows: pa.Table) -> Metadata:
 
 
 def exposures_of(rows: pa.Table, *, slow_ms: float) -> list[Exposure]:
-    """Who met which arm of a rollout in these rows, and how those requests went; in shadow all meet the champion."""
+    """Who met which arm of a rollout in these rows, and how those requests went.
+
+    In shadow all meet the champion; how the candidate's silent answers went is told beside it, as SILENT_STEP.
+    """
     by_unit: dict[tuple[str, int, str], list[Mapping[str, Any]]] = defaultdict(list)
-    in_steps = rows.filter(pc.field("rollout").is_valid() & (pc.field("variant") != Variant.SHADOW.value))
+    in_steps = rows.filter(pc.field("rollout").is_valid())
     columns = ["rollout", "step", "unit", "variant", "share", "at", "error", "latency_ms"]
     for row in in_steps.select(columns).sort_by("at").to_pylist():
-        by_unit[row["rollout"], row["step"], row["unit"]].append(row)
+        step = SILENT_STEP if row["variant"] == Variant.SHADOW else row["step"]
+        by_unit[row["rollout"], step, row["unit"]].append(row)
     return [
         Exposure(
             rollout=rollout,
             step=step,
             unit=unit,
-            candidate=requests[0]["variant"] == Variant.CANDIDATE,
+            candidate=requests[0]["variant"] != Variant.PRODUCTION,
             share=requests[0]["share"],
             first_seen=requests[0]["at"],
             requests=len(requests),

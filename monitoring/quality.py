@@ -23,6 +23,7 @@ from monitoring.stats.comparison import error_rate_rise, error_rate_rise_start, 
 
 MAX_FOR_INTERVAL = 2_000
 LABELS_TO_RECOVER = 100
+MAX_LOOKS = 5
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class LabelEvidence:
     `accuracy` (None without labels), `calibration` and `gap` are of the newest ones. `since`: when a loss of accuracy
     most likely began, if there is one.
     `gap`: accuracy that their confidences were worth at the baseline, minus their accuracy. `log_e_loss`: evidence that
-    accuracy is below what is tolerated; `log_e_miscalibrated`: that the gap is wider than is tolerated. `slices`: of
-    the declared ones.
+    accuracy is below what is tolerated; `log_e_miscalibrated`: that the gap is wider than is tolerated;
+    `miscalibrated_since`: when it most likely began to be, None where it never is. `slices`: of the declared ones.
     """
 
     labelled: int
@@ -43,6 +44,7 @@ class LabelEvidence:
     gap: float
     log_e_loss: float
     log_e_miscalibrated: float
+    miscalibrated_since: datetime | None = None
     slices: tuple[SliceAccuracy, ...] = ()
 
 
@@ -77,6 +79,7 @@ def label_evidence(
         gap=_gap(recent, baseline),
         log_e_loss=log_e_loss,
         log_e_miscalibrated=float(np.logaddexp(test.log_e_overconfident, test.log_e_underconfident)) - math.log(2),
+        miscalibrated_since=_miscalibrated_since(tested, baseline, tolerance),
         slices=slice_accuracies(
             [outcome for outcome in blind if slices_since is None or outcome.predicted_at >= slices_since],
             slices,
@@ -142,6 +145,29 @@ def _evidence_of_loss(
     probabilities = [sum(outcome.sampling_probability for outcome in unit) / len(unit) for unit in by_unit.values()]
     began = list(by_unit.values())[error_rate_rise_start(errors, tolerated_rate, probabilities)][0].predicted_at
     return error_rate_rise(errors, tolerated_rate, probabilities), began
+
+
+def _miscalibrated_since(tested: Sequence[Outcome], baseline: Baseline, tolerance: float) -> datetime | None:
+    """When the gap most likely grew beyond `tolerance`, in the direction that exceeds it more; None where it never did.
+
+    Page, "Continuous inspection schemes" (Biometrika 1954), looked at backwards: from its start on, the sum of what
+    exceeds a reference is largest. The reference is half the gap found since the start, so both are found in turns.
+    """
+    if not tested:
+        return None
+    gaps = baseline.accuracy_at(_confidence(tested)) - _correct(tested)
+    over, under = _sums_from_here(gaps, tolerance), _sums_from_here(-gaps, tolerance)
+    wider, sums = (gaps, over) if over.max() >= under.max() else (-gaps, under)
+    if sums.max() <= 0:
+        return None
+    start = int(sums.argmax())
+    for _ in range(MAX_LOOKS):
+        start = int(_sums_from_here(wider, max(tolerance, float(wider[start:].mean()) / 2)).argmax())
+    return tested[start].predicted_at
+
+
+def _sums_from_here(gaps: Floats, reference: float) -> Floats:
+    return np.asarray(np.cumsum((gaps - reference)[::-1])[::-1])
 
 
 def _doubt(baseline: Baseline) -> float:

@@ -25,6 +25,7 @@ from monitoring.core.types import (
     LabelSource,
     ModelVersion,
     Outcome,
+    RetrainCause,
     Stage,
     TrainingJob,
     Variant,
@@ -48,7 +49,10 @@ Score = Callable[[Bundle, Sequence[str]], Predictions]
 
 @dataclass(frozen=True)
 class Sight:
-    """What the monitor made of one window: its report, the alerts it fired, and what it decided about retraining."""
+    """What the monitor made of one window: its report, the alerts it fired, and what it decided about retraining.
+
+    `job`: the retraining that it asked for. A recalibration is decided on, too, but the champion answers on as it is.
+    """
 
     report: DriftReport
     fired: tuple[str, ...]
@@ -147,8 +151,11 @@ class Replay:
         sighting = self._sight(traffic, report, times)
         with self._ledger.begin() as connection:
             changes, decision = conclude(connection, sighting, self._settings, now=end)
-            wanted = decision.action is Action.RETRAIN
+            wanted = decision.action in (Action.RETRAIN, Action.RECALIBRATE)
             job = jobs.claim(connection, owner=ACTOR, lasts=LEASE, now=end) if wanted else None
+            if job is not None and job.cause is RetrainCause.CALIBRATION:  # told, but not played
+                jobs.finish(connection, job, JobState.FAILED, reason="not replayed", result={}, now=end)
+                job = None
         fired = tuple(firing.name for firing in changes.fire)
         self._progress = dataclasses.replace(self._progress, quiet=0) if DRIFT in fired else self._progress
         return Sight(report, fired, decision, job), predictions

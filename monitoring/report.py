@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from monitoring.advice import Advice, Situation, advise
-from monitoring.baseline import Baseline, calibration_of
+from monitoring.baseline import Baseline
+from monitoring.calibration import MEASURES, read_calibration
 from monitoring.charts.shapes import distribution_chart, effect_bar, reliability_chart, shares_chart
 from monitoring.charts.svg import BLUE, GREEN, GREY, ORANGE, RED, finite
 from monitoring.charts.time import Line, Stretch, heat_chart, line_chart, timeline
@@ -26,6 +27,8 @@ from monitoring.stats.calibration import reliability_bins
 MAX_CLASSES = 12
 MAX_WORDS = 12
 MAX_EXAMPLES = 8
+SEED = 0
+"""The same labels make the same page."""
 
 
 def render_report(
@@ -75,7 +78,8 @@ def render_report(
         leeway=settings.leeway,
         labelled=len(blind),
         reliability_chart=_reliability(blind) if blind else None,
-        calibration=_calibration(blind) if blind else {},
+        calibration=read_calibration(found.outcomes, rng=np.random.default_rng(SEED)),
+        calibration_names=MEASURES,
         moved=moved,
         problem=problem,
         rival=rival,
@@ -192,9 +196,3 @@ def _stretch(alert: Alert) -> Stretch:
 def _reliability(blind: Sequence[Outcome]) -> str:
     confidence = np.array([outcome.confidence for outcome in blind])
     return reliability_chart(reliability_bins(confidence, np.array([outcome.correct for outcome in blind]), bins=10))
-
-
-def _calibration(blind: Sequence[Outcome]) -> Mapping[str, float]:
-    return calibration_of(
-        np.array([outcome.confidence for outcome in blind]), np.array([outcome.correct for outcome in blind])
-    )

@@ -8,16 +8,16 @@ was answered and what was labelled within `maturation` of its first request. Onl
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 
-from monitoring.core.ledger.rollout_evidence import Exposure
+from monitoring.core.ledger.rollout_evidence import SILENT_STEP, Exposure
 from monitoring.core.settings import RolloutSettings
-from monitoring.core.types import Outcome, Rollout, Stage
+from monitoring.core.types import ModelVersion, Outcome, RetrainCause, Rollout, Stage
 from monitoring.stats.comparison import (
     Comparison,
     Interval,
@@ -28,14 +28,27 @@ from monitoring.stats.comparison import (
 )
 from service.plain import plain
 
+NLL_GATE = "nll_on_recent"
+"""The gate by which a recalibration proves itself; `training.gates` names it."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Shadow predictions that both versions answered and somebody labelled, of so many units; labels that differ."""
+
+    units: int
+    predictions: int
+    differing: int
+
 
 @dataclass(frozen=True)
 class Reading:
     """What is known about a rollout now. Comparisons are candidate minus champion.
 
     `accuracy`: paired in shadow, unpaired in A/B. `errors`, `latency`: of requests that did not fail, were not slow;
-    None in shadow. `log_e_sample_ratio`: evidence that units were not assigned as stated. `step_candidates`,
-    `step_champions`: matured, labelled units of the step in force.
+    in shadow paired, of units whose copies the candidate was shown, None before there are any. `log_e_sample_ratio`:
+    evidence that units were not assigned as stated. `step_candidates`, `step_champions`: matured, labelled units of the
+    step in force. `agreement`: None in A/B, where no request is answered by both.
     """
 
     accuracy: Comparison
@@ -45,6 +58,7 @@ class Reading:
     units: int
     step_candidates: int
     step_champions: int
+    agreement: Agreement | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For the ledger, the API and the console; None where nothing can be said yet, since JSON has no nan."""
@@ -82,7 +96,17 @@ def read_rollout(
             alpha=settings.alpha,
             margin=settings.margin,
         )
-        return Reading(accuracy, None, None, 0.0, len(seen), len(pairs), len(pairs))
+        both = shadowed_units(exposures)
+        return Reading(
+            accuracy=accuracy,
+            errors=_shadow_guardrail(both, lambda unit: unit.errors, settings),
+            latency=_shadow_guardrail(both, lambda unit: unit.slow, settings),
+            log_e_sample_ratio=0.0,
+            units=len(seen),
+            step_candidates=len(pairs),
+            step_champions=len(pairs),
+            agreement=agreement_of(rollout, outcomes),
+        )
     return _read_split(rollout, first_exposures(exposures, shadow=False), outcomes, maturation, settings, now)
 
 
@@ -90,7 +114,7 @@ def first_exposures(exposures: Iterable[Exposure], *, shadow: bool) -> list[Expo
     """Each unit's first step of the stage, in order of first sight: later steps may have moved it to another arm."""
     first: dict[str, Exposure] = {}
     for exposure in sorted(exposures, key=lambda item: (item.first_seen, item.unit)):
-        if (exposure.step < 0) == shadow:
+        if exposure.step != SILENT_STEP and (exposure.step < 0) == shadow:
             first.setdefault(exposure.unit, exposure)
     return list(first.values())
 
@@ -109,6 +133,45 @@ def paired_units(
             differences = [candidate[key].correct - champion[key].correct for key in both]
             units.append(_unit(exposure.unit, differences, [champion[key] for key in both]))
     return units
+
+
+def shadowed_units(exposures: Iterable[Exposure]) -> list[tuple[Exposure, Exposure]]:
+    """The shadow units that both versions answered, in order of first sight: champion's requests, silent copies."""
+    of_step: dict[bool, dict[str, Exposure]] = {True: {}, False: {}}
+    for exposure in exposures:
+        if exposure.step < 0:
+            of_step[exposure.step == SILENT_STEP][exposure.unit] = exposure
+    champion, silent = of_step[False], of_step[True]
+    shown = sorted(silent.keys() & champion.keys(), key=lambda unit: (champion[unit].first_seen, unit))
+    return [(champion[unit], silent[unit]) for unit in shown]
+
+
+def agreement_of(rollout: Rollout, outcomes: Iterable[Outcome]) -> Agreement:
+    """How often both versions gave the same label in shadow. Any label will do: it only tells that a row is known."""
+    said: dict[str, dict[str, str]] = defaultdict(dict)
+    unit_of: dict[str, str] = {}
+    for outcome in outcomes:
+        if outcome.step < 0 and outcome.version in (rollout.champion, rollout.candidate):
+            said[outcome.prediction_id][outcome.version] = outcome.predicted
+            unit_of[outcome.prediction_id] = outcome.unit
+    both = [prediction for prediction, answers in said.items() if len(answers) == 2]
+    differing = sum(said[prediction][rollout.champion] != said[prediction][rollout.candidate] for prediction in both)
+    return Agreement(len({unit_of[prediction] for prediction in both}), len(both), differing)
+
+
+def recalibration_of(candidate: ModelVersion, champion: str) -> str | None:
+    """What a candidate's gate recorded, if it is a recalibration of this very champion that passed; else None.
+
+    Only then are its labels the champion's by construction, so that no comparison of accuracy could tell them apart.
+    """
+    made_from = candidate.lineage.get("cause"), candidate.lineage.get("parent")
+    if made_from != (RetrainCause.CALIBRATION, champion) or not candidate.lineage.get("recalibration"):
+        return None
+    gates = {gate.get("name"): gate for gate in candidate.evidence.get("gates") or []}
+    gate = gates.get(NLL_GATE)
+    if gate is None or not all(one.get("passed") for one in gates.values()):
+        return None
+    return str(gate.get("reason"))
 
 
 def accuracy_of(outcomes: Iterable[Outcome], *, maturation: timedelta, now: datetime, alpha: float) -> Interval:
@@ -176,6 +239,19 @@ def _guardrail(seen: Sequence[Exposure], good: Sequence[float], settings: Rollou
         [unit.candidate for unit in seen],
         good,
         np.array([unit.share for unit in seen]),
+        alpha=settings.guardrail_alpha,
+        margin=settings.guardrail_margin,
+    )
+
+
+def _shadow_guardrail(
+    both: Sequence[tuple[Exposure, Exposure]], bad: Callable[[Exposure], int], settings: RolloutSettings
+) -> Comparison | None:
+    """Paired: each unit's share of good silent answers minus that of the champion's to the same unit."""
+    if not both:
+        return None
+    return paired_comparison(
+        [bad(champion) / champion.requests - bad(silent) / silent.requests for champion, silent in both],
         alpha=settings.guardrail_alpha,
         margin=settings.guardrail_margin,
     )

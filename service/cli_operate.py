@@ -1,4 +1,4 @@
-"""`leeway candidates · approve · reject · rollback · retrain`: the operation API at the terminal.
+"""`leeway candidates · approve · reject · rollback · retrain · recalibrate`: the operation API at the terminal.
 
 They work on the ledger itself, so they also do while nothing serves; changes need a key with the role, as over HTTP.
 """
@@ -103,6 +103,17 @@ def retrain(*, model: str, reason: str, key: str | None, as_json: bool) -> None:
     say(f"Asked for a retraining of {model} (job {job.id}).", plain(job), as_json=as_json)
 
 
+@click.command()
+@click.argument("model")
+@acting
+def recalibrate(*, model: str, reason: str, key: str | None, as_json: bool) -> None:
+    """Ask for MODEL's champion with a better temperature: its labels stay, its confidences become true again."""
+    from service.plain import plain
+
+    job = operator(key).recalibrate(model, reason=reason)
+    say(f"Asked for a recalibration of {model} (job {job.id}).", plain(job), as_json=as_json)
+
+
 def _candidate_row(view: Mapping[str, Any]) -> list[str]:
     evidence = view["evidence"]
     gates = evidence.get("gates") or []
@@ -114,9 +125,15 @@ def _candidate_row(view: Mapping[str, Any]) -> list[str]:
         f"{sum(bool(gate['passed']) for gate in gates)}/{len(gates)}" if gates else "–",
         _accuracy(evidence, "candidate"),
         _accuracy(evidence, "champion"),
-        f"{changes.get('new_labels', 0)} new labels" + (f", learns {added}" if added else ""),
+        _temperature(evidence) or f"{changes.get('new_labels', 0)} new labels" + (f", learns {added}" if added else ""),
         str(view["created_at"])[5:16].replace("T", " "),
     ]
+
+
+def _temperature(evidence: Mapping[str, Any]) -> str:
+    """Of a recalibration."""
+    changed = (evidence.get("recalibration") or {}).get("temperature")
+    return f"temperature {changed['before']:.2f} → {changed['after']:.2f}" if changed else ""
 
 
 def _accuracy(evidence: Mapping[str, Any], side: str) -> str:

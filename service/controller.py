@@ -22,7 +22,7 @@ from monitoring.core.ledger.database import Ledger
 from monitoring.core.settings import Settings
 from monitoring.core.types import Clock, Rollout, RolloutPhase, Severity, Stage
 from service import watch
-from service.analysis import Reading, read_rollout
+from service.analysis import Reading, read_rollout, recalibration_of
 from service.rollout import Decision, Step, decide
 
 LEASE = "controller"
@@ -104,9 +104,11 @@ class Controller:
         with self._ledger.read() as connection:
             exposures = rollout_evidence.find_exposures(connection, rollout.id)
             outcomes = labels.find_outcomes(connection, rollout=rollout.id)
+            candidate = versions.get(connection, rollout.candidate)
         now = self._clock()
         reading = read_rollout(rollout, exposures, outcomes, settings=self._settings, now=now)
-        decision = decide(rollout, reading, settings=self._settings, now=now)
+        proof = recalibration_of(candidate, rollout.champion)
+        decision = decide(rollout, reading, settings=self._settings, now=now, recalibration=proof)
         with self._ledger.begin() as connection:
             self._check_lease(connection, fence, now)
             self._apply(connection, rollout, reading, decision, now)

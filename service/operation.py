@@ -81,12 +81,19 @@ class Operator:
 
     def retrain(self, model: str, *, reason: str) -> TrainingJob:
         """Ask for a retraining."""
+        return self._ask(RetrainCause.MANUAL, model, reason)
+
+    def recalibrate(self, model: str, *, reason: str) -> TrainingJob:
+        """Ask for the champion with another temperature, fitted to recent labels."""
+        return self._ask(RetrainCause.CALIBRATION, model, reason)
+
+    def _ask(self, cause: RetrainCause, model: str, reason: str) -> TrainingJob:
         reason = self._entitled(Role.OPERATE, reason)
         with self.ledger.begin() as connection:
             return jobs.request(
                 connection,
                 model=model,
-                cause=RetrainCause.MANUAL,
+                cause=cause,
                 reason=reason,
                 request={"onset_at": None, "alert": None},
                 actor=self.person.name,

@@ -2,6 +2,9 @@
 
 Shadow → A/B steps → promotion. Proven harm or a tripped guardrail aborts; a step that reaches no verdict in time pauses
 and asks a person; missing data never promotes.
+
+A recalibration gives the champion's labels, so no A/B test could ever tell the two apart. Its gate has shown what it is
+for; shadow shows that it serves, soundly and with the same labels; then it is promoted.
 """
 
 from __future__ import annotations
@@ -39,8 +42,18 @@ class Decision:
     share: float = 0.0
 
 
-def decide(rollout: Rollout, reading: Reading, *, settings: RolloutSettings, now: datetime) -> Decision:
-    """What to do with a running rollout, given what is known."""
+def decide(
+    rollout: Rollout,
+    reading: Reading,
+    *,
+    settings: RolloutSettings,
+    now: datetime,
+    recalibration: str | None = None,
+) -> Decision:
+    """What to do with a running rollout, given what is known.
+
+    `recalibration`: what its gate proved, where the candidate is the champion with another temperature.
+    """
     for name, guardrail in (("errors", reading.errors), ("latency", reading.latency)):
         if guardrail is not None and guardrail.verdict == "worse":
             return Decision(Step.ABORT, f"guardrail {name}: the candidate is proven worse ({_difference(guardrail)})")
@@ -48,7 +61,12 @@ def decide(rollout: Rollout, reading: Reading, *, settings: RolloutSettings, now
         return Decision(Step.ABORT, f"the candidate is proven less accurate: {_difference(reading.accuracy)}")
     if reading.log_e_sample_ratio >= math.log(1 / SAMPLE_RATIO_ALPHA):
         return Decision(Step.PAUSE, "sample ratio mismatch: units did not arrive as assigned; look for lost requests")
-    step = _shadow_step(reading, settings) if rollout.stage is Stage.SHADOW else _split_step(rollout, reading, settings)
+    if rollout.stage is not Stage.SHADOW:
+        step = _split_step(rollout, reading, settings)
+    elif recalibration is None:
+        step = _shadow_step(reading, settings)
+    else:
+        step = _recalibration_step(reading, recalibration, settings)
     if step.step is Step.HOLD and now - rollout.step_started_at > timedelta(hours=settings.max_step_hours):
         return Decision(Step.PAUSE, f"no verdict within {settings.max_step_hours:g} h: {step.reason}")
     return step
@@ -63,6 +81,30 @@ def _shadow_step(reading: Reading, settings: RolloutSettings) -> Decision:
         reason = f"shadow: {_difference(compared)} on {compared.n} units; {share:.0%} of the traffic next"
         return Decision(Step.ADVANCE, reason, 0, share)
     return Decision(Step.HOLD, f"shadow: not better so far, {_difference(compared)}")
+
+
+def _recalibration_step(reading: Reading, proof: str, settings: RolloutSettings) -> Decision:
+    both, enough = reading.agreement, settings.shadow_min_units
+    if both is not None and both.differing:
+        reason = (
+            f"shadow: {both.differing} of {both.predictions} labels differ from the champion's, though only the "
+            "temperature should: look at what serves, or at ties that batchmates tip"
+        )
+        return Decision(Step.PAUSE, reason)
+    if both is None or both.units < enough:
+        seen = 0 if both is None else both.units
+        return Decision(Step.HOLD, f"shadow: {seen} of {enough} labelled units answered by both versions")
+    for name, guardrail in (("failed", reading.errors), ("slow", reading.latency)):
+        if guardrail is None or guardrail.n < enough:
+            shown = 0 if guardrail is None else guardrail.n
+            return Decision(Step.HOLD, f"shadow: {shown} of {enough} units whose copies tell what {name}")
+        if not guardrail.difference >= -settings.guardrail_margin:
+            return Decision(Step.HOLD, f"shadow: more {name} than the champion's so far, {_difference(guardrail)}")
+    reason = (
+        f"recalibration: all {both.predictions} labels of {both.units} shadow units are the champion's, and no more "
+        f"failed or were slow; its gate had shown {proof}"
+    )
+    return Decision(Step.PROMOTE, reason)
 
 
 def _split_step(rollout: Rollout, reading: Reading, settings: RolloutSettings) -> Decision:

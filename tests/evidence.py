@@ -28,6 +28,48 @@ def lineage() -> dict[str, Any]:
     }
 
 
+def recalibrated_from(champion: ModelVersion) -> dict[str, Any]:
+    """Where a recalibration comes from."""
+    return lineage() | {
+        "cause": "calibration",
+        "parent": champion.id,
+        "classes_added": [],
+        "classes_waiting": {},
+        "new_labels": 0,
+        "recalibration": {"of": champion.name, "temperature": 1.42, "fitted": 350, "judged": 150},
+    }
+
+
+def recalibration_evidence() -> dict[str, Any]:
+    """What a recalibration has shown."""
+    before, after = ({"value": v, "low": v - 0.04, "high": v + 0.04} for v in (0.61, 0.402))
+    worst, cured = ({"value": v, "low": v - 0.05, "high": v + 0.05} for v in (0.213, 0.012))
+    part = {
+        "n": 150,
+        "unknown": 2,
+        "measures": {"nll": {"before": before, "after": after}, "ece_debiased": {"before": worst, "after": cured}},
+    }
+    bins = [{"low": 0.9, "high": 1.0, "n": 120, "mean_confidence": 0.97}]
+    return evidence_of(
+        gates=[
+            gate("nll_on_recent", 0.208, 0.0, "+0.2080 nats saved a row on 150 recent rows: e = 4e+9, proven at 5%"),
+            gate("labels_unchanged", 0.0, 0.0, "0 of 150 held-out texts are answered with another label"),
+        ],
+        slices=[],
+        changes={"classes_added": [], "new_labels": 500, "rows": {"validation": 350, "recent_holdout": 150}},
+        recalibration={
+            "temperature": {"before": 0.4, "after": 1.42},
+            "recent": part,
+            "old": part | {"n": 880},
+            "reliability": {
+                "before": [bins[0] | {"accuracy": 0.74, "accuracy_low": 0.66, "accuracy_high": 0.81}],
+                "after": [bins[0] | {"n": 40, "accuracy": 0.95, "accuracy_low": 0.84, "accuracy_high": 0.99}],
+            },
+            "classes": [{"class": "billing", "n": 61, "before": worst, "after": cured}],
+        },
+    )
+
+
 def evidence_of(**changes: Any) -> dict[str, Any]:
     """What a retrained version has shown."""
     return {

@@ -82,9 +82,13 @@ class World:
         model: str = MODEL,
         labels: Sequence[str] = LABELS,
         evidence: Mapping[str, Any] | None = None,
+        origin: Mapping[str, Any] | None = None,
         parent: str | None = None,
     ) -> ModelVersion:
-        """A version that waits for approval; `parent` is the champion that its gates compared it with."""
+        """A version that waits for approval; `parent` is the champion that its gates compared it with.
+
+        `origin`: what else its lineage says.
+        """
         with self.ledger.begin() as connection:
             version = versions.add(
                 connection,
@@ -92,7 +96,7 @@ class World:
                 bundle_uri=f"bundles/{new_id()}",
                 bundle_hash=(new_id() + new_id()).replace("-", ""),
                 labels=labels,
-                lineage=lineage() | {"parent": parent},
+                lineage=lineage() | {"parent": parent} | dict(origin or {}),
                 evidence=evidence_of() if evidence is None else evidence,
                 actor="worker",
                 now=self.clock(),

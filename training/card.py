@@ -8,6 +8,7 @@ from typing import Any
 from monitoring.core.bundle import BundleConfig
 
 WEAKEST = 5
+BEFORE = "---\n\nThe card of the model as it was trained, before any recalibration:"
 
 
 def model_card(config: BundleConfig, evidence: Mapping[str, Any]) -> str:
@@ -22,6 +23,32 @@ def model_card(config: BundleConfig, evidence: Mapping[str, Any]) -> str:
         _limits(config),
     )
     return "\n\n".join(sections) + "\n"
+
+
+def recalibration_card(config: BundleConfig, evidence: Mapping[str, Any], parents: str) -> str:
+    """Markdown: what the recalibration changed, then the card of the version that it was made from (`parents`)."""
+    done, changed = config.lineage["recalibration"], evidence["recalibration"]
+    temperature = changed["temperature"]
+    told = (
+        f"# {config.model}, recalibrated\n\nThis is {done['of']} with another temperature: "
+        f"{temperature['before']:.3f} became {temperature['after']:.3f}, fitted to {done['fitted']} outcome-blind "
+        f"labels as known at {done['as_of']} (snapshot `{done['snapshot']}`). It gives the same labels; confidence, "
+        "entropy and margin are new, and so is the baseline that they are compared with."
+    )
+    tables = [
+        f"On {part['n']} rows {where}, with 95 % intervals:\n\n" + _table(("measure", "before", "after"), _moved(part))
+        for part, where in ((changed["recent"], "held out from the fit"), (changed["old"], "of the old hold-out"))
+    ]
+    original = parents.split(BEFORE, 1)[-1].strip()
+    return "\n\n".join((told, *tables, _gates(evidence), BEFORE, original)) + "\n"
+
+
+def _moved(part: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    return [(name, _interval(both["before"]), _interval(both["after"])) for name, both in part["measures"].items()]
+
+
+def _interval(found: Mapping[str, float | None]) -> str:
+    return f"{_figure(found['value'])} ({_figure(found['low'])} to {_figure(found['high'])})"
 
 
 def _summary(config: BundleConfig) -> str:

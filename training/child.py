@@ -15,7 +15,7 @@ from monitoring.core.errors import Conflict, LeewayError
 from monitoring.core.ledger import audit, jobs
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.settings import Settings
-from monitoring.core.types import JobState, ModelVersion, Stage, TrainingJob, utc_now
+from monitoring.core.types import JobState, ModelVersion, RetrainCause, Stage, TrainingJob, utc_now
 from training.extras import require_training
 from training.progress import Progress
 from training.worker import settle
@@ -51,9 +51,7 @@ def main() -> None:
 
 
 def _train(job: TrainingJob, settings: Settings, ledger: Ledger) -> None:
-    require_training()
-    from training.pipeline import run
-    from training.plan import Workshop, plan_retraining
+    from training.plan import Workshop
 
     workshop = Workshop(settings, ledger, open_registry(settings, ledger), utc_now, _log_step(job))
 
@@ -72,7 +70,16 @@ def _train(job: TrainingJob, settings: Settings, ledger: Ledger) -> None:
         }
         jobs.finish(connection, job, JobState.SUCCEEDED, reason=outcome, result=result, now=utc_now())
 
-    run(plan_retraining(job, workshop), workshop, actor="worker", conclude=conclude)
+    if job.cause is RetrainCause.CALIBRATION:  # trains nothing, so it needs no training library
+        from training.recalibrate import plan_recalibration, recalibrate
+
+        recalibrate(plan_recalibration(job, workshop), workshop, actor="worker", conclude=conclude)
+    else:
+        require_training()
+        from training.pipeline import run
+        from training.plan import plan_retraining
+
+        run(plan_retraining(job, workshop), workshop, actor="worker", conclude=conclude)
 
 
 def outcome_of(version: ModelVersion, decided: str, *, needed: int) -> str:

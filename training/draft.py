@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,12 @@ from monitoring.core.runtime import ClassifierRuntime, concatenate
 from monitoring.core.signals import Predictions, Reference
 from monitoring.stats.calibration import fit_temperature
 from training.data import HOLDOUT, TRAIN, VALIDATION
-from training.finetune import FineTuned
-from training.parity import raw_outputs
+from training.logits import raw_outputs
 from training.precision import Choice
 from training.snapshot import RECENT_HOLDOUT, RECENT_UNLABELLED, Part, Snapshot
+
+if TYPE_CHECKING:
+    from training.finetune import FineTuned  # what imports torch stays out of a recalibration
 
 FP32 = "fp32"
 MAX_REFERENCE_ROWS = 2_000
@@ -53,6 +55,18 @@ def calibrate(draft: Bundle, snapshot: Snapshot, choice: Choice | None = None) -
     logits = raw_outputs(runtime, runtime.encode(validation.texts), draft.config.max_batch)[0]
     temperature = fit_temperature(*with_one_doubt(logits, labels))
     return replace(draft, config=replace(draft.config, temperature=temperature))
+
+
+def refit_temperature(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], weights: NDArray[np.float64], temperature: float
+) -> float:
+    """The temperature that makes recent labels (n,) likeliest; `temperature`, as it is, where none does better.
+
+    `weights`: inverse sampling probabilities; the doubtful row weighs as much as an average one.
+    """
+    doubted = with_one_doubt(logits / np.float32(temperature), labels)
+    factor: float = fit_temperature(*doubted, np.append(weights / weights.mean(), 1.0))
+    return temperature * factor
 
 
 def with_one_doubt(

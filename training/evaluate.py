@@ -12,15 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from monitoring.core.runtime import concatenate
 from monitoring.core.signals import Predictions
+from monitoring.stats.calibration_measures import weighted_ece
 from training.snapshot import Part
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-BINS = 15
 LENGTHS: Mapping[str, tuple[int, int]] = {
     "up to 8 tokens": (0, 8),
     "9 to 16 tokens": (9, 16),
@@ -92,7 +91,7 @@ def measure(answers: Answers) -> Metrics:
     per_class = _per_class(answers)
     scores = [found.f1 for found in per_class.values()]
     weights = answers.part.weights
-    plain, debiased = calibration_errors(answers.predictions.confidence, answers.correct, weights)
+    plain, debiased = weighted_ece(answers.predictions.confidence, answers.correct, weights)
     return Metrics(
         n=len(answers),
         accuracy=float(np.average(answers.correct, weights=weights)),
@@ -102,29 +101,6 @@ def measure(answers: Answers) -> Metrics:
         brier=float(np.average(_brier(answers), weights=weights)),
         per_class=per_class,
     )
-
-
-def calibration_errors(confidence: Floats, correct: Flags, weights: Floats) -> tuple[float, float]:
-    """ECE of weighted rows over 15 bins of equal mass: as it reads, and less the bias that noise adds to it.
-
-    With equal weights the second is `stats.calibration.debiased_ece` (Kumar, Liang & Ma, NeurIPS 2019).
-    """
-    order = np.argsort(confidence, kind="stable")
-    mass = np.cumsum(weights[order]) / weights.sum()
-    inner = confidence[order][np.searchsorted(mass, np.arange(1, BINS) / BINS)]
-    where = np.searchsorted(np.unique(inner), confidence, side="right")
-    weight = np.bincount(where, weights=weights)
-    filled = weight > 0
-    hits = np.bincount(where, weights=weights * correct)[filled]
-    stated = np.bincount(where, weights=weights * confidence)[filled]
-    weight, rows = weight[filled], weight[filled] ** 2 / np.bincount(where, weights=weights**2)[filled]
-    gaps = np.abs(stated - hits) / weight
-    # `rows` is Kish's effective number; Laplace's rule keeps the noise of a small bin without mistakes above zero
-    accuracy = (hits / weight * rows + 1.0) / (rows + 2.0)
-    noise = np.sqrt(accuracy * (1.0 - accuracy) / rows)
-    read_as = 2.0 * noise * norm.pdf(gaps / noise) + gaps * (1.0 - 2.0 * norm.cdf(-gaps / noise))
-    share = weight / weight.sum()
-    return float(share @ gaps), float(np.clip(share @ (2.0 * gaps - read_as), 0.0, 1.0))
 
 
 def slices(candidate: Answers, champion: Answers | None, parts: Mapping[str, Flags]) -> list[dict[str, Any]]:

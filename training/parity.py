@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from monitoring.core.bundle import Bundle
-from monitoring.core.runtime import ClassifierRuntime, Encoded
+from monitoring.core.runtime import ClassifierRuntime
 from monitoring.core.settings import GateSettings
 from monitoring.stats.calibration import softmax
 from training.classifier import infer, tokenise
 from training.finetune import FineTuned
+from training.logits import raw_outputs
 from training.precision import Choice, Measurement, choose_precision
 
 PRECISIONS = ("fp32", "int8")
@@ -66,20 +67,6 @@ def _offer(
         if shift <= limits.max_batch_dependence:
             return Measurement(precision, size, agreement, shift, texts_per_second=0.0)
     return Measurement(precision, 1, agreement, 0.0, texts_per_second=0.0)
-
-
-def raw_outputs(
-    runtime: ClassifierRuntime, encoded: Sequence[Encoded], size: int, order: NDArray[np.int64] | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits (n, classes) and embeddings (n, d) of texts in the order given, before temperature.
-
-    They are computed in batches of `size`, taken in `order`; texts of like length together if that is None.
-    """
-    rows = np.argsort([len(item) for item in encoded], kind="stable") if order is None else order
-    batches = [runtime.raw([encoded[row] for row in rows[i : i + size]]) for i in range(0, len(rows), size)]
-    logits, embeddings = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    back = np.argsort(rows)
-    return logits[back], embeddings[back]
 
 
 def top_shift(alone: NDArray[np.float32], together: NDArray[np.float32], temperature: float) -> float:

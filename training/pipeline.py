@@ -5,21 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from sqlalchemy import Connection
 
 from monitoring.core import bundle as bundles
 from monitoring.core.bundle import seal, write_config
 from monitoring.core.errors import InvalidInput
 from monitoring.core.runtime import ClassifierRuntime
-from monitoring.core.types import ModelVersion
 from training import classifier
 from training import export as exporting
 from training.card import model_card
@@ -29,32 +24,14 @@ from training.encoder import Base, resolve
 from training.evaluate import judge
 from training.export import export, open_draft
 from training.finetune import LabelledTexts, fine_tune
-from training.gates import GateResult
 from training.parity import measure_precisions
 from training.plan import Plan, Workshop
 from training.progress import Steps
 from training.snapshot import RECENT_HOLDOUT, RECENT_UNLABELLED, Part, Snapshot, StoredSnapshot, store
+from training.trained import Conclude, Trained, code_version
 from training.verdict import evidence, measure_speed, run_gates, size_mb
 
 PARITY_TEXTS = 256
-ROOT = Path(__file__).parent.parent
-SOURCES = ("training", "monitoring")
-
-Conclude = Callable[[Connection, ModelVersion], None]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What came of it: a registered version with its evidence, waiting for approval or rejected by a gate."""
-
-    version: ModelVersion
-    gates: tuple[GateResult, ...]
-    evidence: dict[str, Any]
-
-    @property
-    def passed(self) -> bool:
-        """Whether all gates passed."""
-        return all(gate.passed for gate in self.gates)
 
 
 def run(plan: Plan, workshop: Workshop, *, actor: str, conclude: Conclude | None = None) -> Trained:
@@ -123,18 +100,6 @@ def run(plan: Plan, workshop: Workshop, *, actor: str, conclude: Conclude | None
                 conclude=conclude,
             )
     return Trained(registered, gates, proof)
-
-
-def code_version() -> str:
-    """The distribution's version and a digest of the sources that train: what exactly made a model."""
-    digest = hashlib.sha256()
-    for path in sorted(path for name in SOURCES for path in (ROOT / name).rglob("*.py")):
-        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
-    try:
-        number = version("leeway")
-    except PackageNotFoundError:
-        number = "0"
-    return f"{number}+{digest.hexdigest()[:12]}"
 
 
 def _require_rows(snapshot: Snapshot) -> None:

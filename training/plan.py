@@ -63,7 +63,7 @@ def plan_first(
 
 def plan_retraining(job: TrainingJob, workshop: Workshop) -> Plan:
     """Train on the champion's data plus what was labelled since. Raises Conflict, InvalidInput or MisConfigured."""
-    champion = _champion(job.model, workshop.ledger)
+    champion = champion_of(job.model, workshop.ledger)
     lineage = champion.lineage
     for key in ("snapshot", "as_of", "base_model", "recipe"):
         if not lineage.get(key):
@@ -86,14 +86,15 @@ def plan_retraining(job: TrainingJob, workshop: Workshop) -> Plan:
         lineage["snapshot"],
         recent,
         DivisionPolicy(retrain.holdout_fraction, retrain.new_class_examples),
-        onset_at=_onset(job.request),
+        onset_at=onset_of(job.request),
         as_of=as_of,
     )
     recipe = _recipe(retrain.recipe, lineage["recipe"])
     return Plan(job.model, snapshot, lineage["base_model"], recipe, int(lineage["seed"]), job.cause, champion)
 
 
-def _champion(model: str, ledger: Ledger) -> ModelVersion:
+def champion_of(model: str, ledger: Ledger) -> ModelVersion:
+    """The version in production. Raises Conflict where there is none."""
     with ledger.read() as connection:
         state = versions.model_state(connection, model)
         if state.production is None:
@@ -108,6 +109,7 @@ def _recipe(method: str, parents: Mapping[str, Any]) -> Recipe:
     return Recipe.for_method(method, max_tokens=parents.get("max_tokens"))
 
 
-def _onset(request: Mapping[str, Any]) -> datetime | None:
+def onset_of(request: Mapping[str, Any]) -> datetime | None:
+    """When what the job is about began, if the one who asked knew."""
     onset = request.get("onset_at")
     return None if onset is None else datetime.fromisoformat(onset)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +16,7 @@ from training.data import HOLDOUT, TRAIN, VALIDATION
 from training.evaluate import Answers, measure, slices
 from training.gates import Artefact, GateResult, Paired, judge_against_champion, judge_artefact
 from training.parity import texts_per_second
+from training.plain import plain
 from training.precision import Choice, Measurement
 from training.snapshot import RECENT_HOLDOUT, Snapshot
 
@@ -109,23 +108,9 @@ def evidence(
             "rows": counts,
         },
     }
-    return dict(_plain(found))
+    return dict(plain(found))
 
 
 def _paired(candidate: Answers, champion: Answers, rows: NDArray[np.bool_]) -> Paired:
     part = candidate.part.take(np.flatnonzero(rows))
     return Paired(candidate.correct[rows], champion.correct[rows], part.weights, part.units)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, np.bool_):
-        return bool(value)
-    return value

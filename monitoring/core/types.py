@@ -52,11 +52,15 @@ class JobState(StrEnum):
 
 
 class RetrainCause(StrEnum):
-    """Why a retraining was asked for; at most one open job per model and cause."""
+    """Why a training job was asked for; at most one open job per model and cause.
+
+    CALIBRATION asks for another temperature alone; every other cause for a retraining.
+    """
 
     DRIFT = "drift"
     SCHEDULE = "schedule"
     LABEL_VOLUME = "label_volume"
+    CALIBRATION = "calibration"
     MANUAL = "manual"
 
 

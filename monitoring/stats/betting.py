@@ -10,7 +10,7 @@ by betting" (JRSS-B 2024); Ramdas et al., "Game-theoretic statistics and safe an
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,12 +78,17 @@ def log_evidence_of_rise(stream: BoundedStream, null: float) -> float:
     1/log2(k + 1) - 1/log2(k + 2), so that a long quiet past does not use up the money that a late rise would earn.
     """
     gains = _gains_above(stream, null)
-    unspent = 1.0 / np.log2(np.arange(len(stream) + 1) + 2.0)
+    return _from_any_start([np.log1p(stake * gains) for stake in STAKES])
+
+
+def _from_any_start(log_gains: Sequence[FloatArray]) -> float:
+    """Log wealth of a coin spread over bettors, given by their log gains (n,), and over the bet that each begins at."""
+    unspent = 1.0 / np.log2(np.arange(len(log_gains[0]) + 1) + 2.0)
     log_prior = np.log(-np.diff(unspent))
     log_parts = [math.log(unspent[-1])]
-    for stake in STAKES:
-        growth = np.concatenate(([0.0], np.cumsum(np.log1p(stake * gains))))
-        log_parts.append(float(np.logaddexp.reduce(log_prior + growth[-1] - growth[:-1])) - math.log(len(STAKES)))
+    for gains in log_gains:
+        growth = np.concatenate(([0.0], np.cumsum(gains)))
+        log_parts.append(float(np.logaddexp.reduce(log_prior + growth[-1] - growth[:-1])) - math.log(len(log_gains)))
     return float(np.logaddexp.reduce(log_parts))
 
 
@@ -121,6 +126,11 @@ def log_tilt_evidence(event: FloatArray, rate: FloatArray, tilts: FloatArray) ->
     rates, counts = np.unique(rate, return_counts=True)  # the order does not matter, and traffic shares are few
     log_ratios = [tilt * event.sum() - counts @ np.log1p(rates * np.expm1(tilt)) for tilt in tilts]
     return float(np.logaddexp.reduce(log_ratios)) - math.log(len(tilts))
+
+
+def log_tilt_evidence_of_rise(event: FloatArray, rate: FloatArray, tilts: FloatArray) -> float:
+    """The same for log-odds that may move at any event, in order; starts are weighed as in `log_evidence_of_rise`."""
+    return _from_any_start([tilt * event - np.log1p(rate * np.expm1(tilt)) for tilt in tilts])
 
 
 def sampling_weights(probabilities: npt.ArrayLike | None, n: int, smallest: float | None = None) -> FloatArray:

@@ -19,7 +19,7 @@ from scipy.special import logsumexp
 from scipy.special import softmax as exact_softmax
 from scipy.stats import norm
 
-from monitoring.stats.betting import TILTS, FloatArray, log_tilt_evidence
+from monitoring.stats.betting import TILTS, FloatArray, log_tilt_evidence_of_rise
 
 TEMPERATURES = (0.05, 20.0)
 LEAST_PROBABILITY = 1e-12
@@ -62,20 +62,22 @@ def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> FloatArray:
     return np.asarray(exact_softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=-1), dtype=np.float64)
 
 
-def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
     """The temperature in [0.05, 20] that minimises the NLL of held-out logits (n, k) and labels (n,).
 
-    1.0, which changes nothing, where the NLL does not improve or there is nothing to fit on. Raises ValueError on a
-    label without a column. Source: Guo et al., "On calibration of modern neural networks" (ICML 2017).
+    `weights` (n,): inverse sampling probabilities. 1.0, which changes nothing, where the NLL does not improve or there
+    is nothing to fit on. Raises ValueError on a label without a column. Source: Guo et al., "On calibration of modern
+    neural networks" (ICML 2017).
     """
     scores, truth = _labelled_rows(logits, labels, "logits")
     if len(scores) == 0 or not np.isfinite(scores).all():
         return 1.0
     rows = np.arange(len(truth))
+    share = None if weights is None else np.asarray(weights, dtype=np.float64)
 
     def nll(log_temperature: float) -> float:
         scaled = scores * math.exp(-log_temperature)
-        return float((logsumexp(scaled, axis=1) - scaled[rows, truth]).mean())
+        return float(np.average(logsumexp(scaled, axis=1) - scaled[rows, truth], weights=share))
 
     # The NLL is convex in 1/T, hence has one minimum in log T.
     best = minimize_scalar(nll, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-6})
@@ -138,8 +140,10 @@ def debiased_ece(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 
     return float(min(max(debiased, 0.0), 1.0))
 
 
-def smooth_ece(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> float:
+def smooth_ece(confidence: npt.ArrayLike, correct: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
     """smECE in [0, 1]: the kernel-smoothed ECE whose value equals its own bandwidth; no bins to choose.
+
+    `weights` (n,): inverse sampling probabilities.
 
     Residuals are smoothed with a Gaussian reflected at 0 and 1, which is a product in the cosine basis. Bandwidths stop
     at 1/2048, the grid's resolution. Source: Blasiok & Nakkiran, "Smooth ECE" (2023).
@@ -150,7 +154,8 @@ def smooth_ece(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     stated, right = _outcomes(confidence, correct)
     if len(stated) == 0 or np.isnan(stated).any():
         return math.nan
-    spectrum = dct(_on_grid(stated, (right - stated) / len(stated)))
+    share = np.ones(len(stated)) if weights is None else np.asarray(weights, dtype=np.float64)
+    spectrum = dct(_on_grid(stated, (right - stated) * share / share.sum()))
     squared_frequency = (math.pi * np.arange(GRID_CELLS)) ** 2
 
     def excess(bandwidth: float) -> float:
@@ -180,7 +185,8 @@ def calibration_drift_test(
     """Test by betting that every confidence is right within `tolerance`, in [0, 0.5).
 
     Each label is bet on at the odds of its own confidence, moved by the tolerance, against log-odds that are shifted
-    up or down. It sees shifts of one direction, the common kind; labels must be outcome-blind and in order of arrival.
+    up or down, from any label on: a long calibrated past does not hide what comes late. It sees shifts of one
+    direction, the common kind; labels must be outcome-blind and in order of arrival.
     Without usable rows the log e-values are 0 and the p-value 1.
     """
     if not 0.0 <= tolerance < 0.5:
@@ -191,8 +197,8 @@ def calibration_drift_test(
     least_accuracy = np.minimum(stated - tolerance, highest)
     most_accuracy = np.maximum(stated + tolerance, lowest)
     # A null that reaches 0 or 1 cannot be refuted from that side: no bet is placed on such a row.
-    over = log_tilt_evidence(right[least_accuracy > 0], least_accuracy[least_accuracy > 0], -TILTS)
-    under = log_tilt_evidence(right[most_accuracy < 1], most_accuracy[most_accuracy < 1], TILTS)
+    over = log_tilt_evidence_of_rise(right[least_accuracy > 0], least_accuracy[least_accuracy > 0], -TILTS)
+    under = log_tilt_evidence_of_rise(right[most_accuracy < 1], most_accuracy[most_accuracy < 1], TILTS)
     gap = float((stated - right).mean()) if len(stated) else math.nan
     p_value = min(1.0, 2.0 * math.exp(-float(np.logaddexp(over, under))))
     return CalibrationDrift(len(stated), gap, over, under, p_value)

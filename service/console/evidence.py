@@ -17,6 +17,13 @@ NAMES = {
     "ece_debiased": "Calibration error, debiased",
     "brier": "Brier score",
 }
+MEASURES = {
+    "nll": "Negative log-likelihood, nats",
+    "brier": "Brier score",
+    "ece_debiased": "Calibration error, debiased",
+    "smece": "Calibration error, smoothed",
+    "classwise_ece": "Calibration error, class by class",
+}
 NOTICEABLE = 0.005
 
 
@@ -57,6 +64,19 @@ class Gates:
     def all_passed(self) -> bool:
         """Whether there were gates and none failed."""
         return bool(self.results) and self.passed == len(self.results)
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """Old and new temperature; `parts`: name, rows and measures before and after of each part of the labels.
+
+    `reliability`: for each bin of confidence its lower edge and what it held before and after.
+    """
+
+    before: float | None
+    after: float | None
+    parts: Sequence[tuple[str, int | None, Sequence[Mapping[str, Any]]]]
+    reliability: Sequence[tuple[float, Mapping[str, Any] | None, Mapping[str, Any] | None]]
 
 
 def gates(evidence: Mapping[str, Any]) -> Gates:
@@ -101,6 +121,31 @@ def slices(evidence: Mapping[str, Any]) -> list[Compared]:
     found = evidence.get("slices") or []
     rows = [compare(str(row["slice"]), row.get("candidate"), row.get("champion"), n=row.get("n")) for row in found]
     return sorted(rows, key=_worst_first)
+
+
+def recalibration(evidence: Mapping[str, Any]) -> Recalibration | None:
+    """What changed, where nothing but the temperature did."""
+    found = evidence.get("recalibration")
+    if not found:
+        return None
+    temperature = found.get("temperature") or {}
+    parts = [("Recent labels, held out from the fit", "recent"), ("The hold-out of its training", "old")]
+    return Recalibration(
+        before=_number(temperature.get("before")),
+        after=_number(temperature.get("after")),
+        parts=[(name, found[key].get("n"), _moved(found[key])) for name, key in parts if found.get(key)],
+        reliability=_reliability(found.get("reliability") or {}),
+    )
+
+
+def _moved(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [{"name": MEASURES.get(name, name), **both} for name, both in (part.get("measures") or {}).items()]
+
+
+def _reliability(sides: Mapping[str, Any]) -> list[tuple[float, Mapping[str, Any] | None, Mapping[str, Any] | None]]:
+    """The bins of confidence that either side has, lowest first."""
+    before, after = ({found["low"]: found for found in sides.get(name) or []} for name in ("before", "after"))
+    return [(low, before.get(low), after.get(low)) for low in sorted(before.keys() | after.keys())]
 
 
 def changes(version: ModelVersion) -> Changes:

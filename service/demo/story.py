@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from monitoring.core.errors import LeewayError
+from monitoring.core.types import RetrainCause
 from service.demo.backstage import Backstage
 from service.demo.corpus import Script
 from service.demo.display import Display, Stage
@@ -182,15 +183,15 @@ class Story:
         again = "" if attempt == 1 else f"-{attempt}"
 
         async def asked() -> dict[str, Any] | None:
-            jobs = (await self._api.get("/v1/jobs", model=MODEL))["jobs"]
+            jobs = await self._retrainings()
             return jobs[0] if len(jobs) >= attempt else None
 
         async def trained() -> dict[str, Any] | None:
             job = await asked()
             if job is not None and job["state"] == "failed":
                 raise LeewayError(f"the training job failed: {job['result']}")
-            newest: dict[str, Any] = (await self._api.get("/v1/versions", model=MODEL))["versions"][0]
-            return newest if newest["number"] > attempt and newest["stage"] != "candidate" else None
+            models = await self._retrained()
+            return models[0] if len(models) > attempt and models[0]["stage"] != "candidate" else None
 
         self._traffic.pace = WATCHED
         self._traffic.reserve = int(ROLLOUT_SHARE**attempt * len(self._script.drifted))
@@ -343,6 +344,16 @@ class Story:
 
     async def _received_by_webhook(self) -> bool:
         return any(alert["alert"] == "drift" for alert in self._backstage.alerts)
+
+    async def _retrainings(self) -> list[dict[str, Any]]:
+        """Jobs, newest first. A recalibration is no retraining: it stands in nobody's way."""
+        jobs = (await self._api.get("/v1/jobs", model=MODEL))["jobs"]
+        return [job for job in jobs if job["cause"] != RetrainCause.CALIBRATION]
+
+    async def _retrained(self) -> list[dict[str, Any]]:
+        """Versions, newest first, with the first one and without recalibrations."""
+        versions = (await self._api.get("/v1/versions", model=MODEL))["versions"]
+        return [version for version in versions if version["lineage"].get("cause") != RetrainCause.CALIBRATION]
 
     async def _approve(self, candidate: str, reason: str) -> None:
         await self._api.post(f"/v1/versions/{candidate}/approve", {"reason": reason})

@@ -98,6 +98,13 @@ def retrain(model: str, operator: Acting, reason: Text = "") -> Response:
     return _to("models", model)
 
 
+@router.post("/models/{model}/recalibrate")
+def recalibrate(model: str, operator: Acting, reason: Text = "") -> Response:
+    """Ask for the champion with another temperature."""
+    operator.recalibrate(model, reason=reason)
+    return _to("models", model)
+
+
 @router.get("/versions/{reference}")
 def show_version(reference: str, desk: AtDesk) -> Response:
     """Everything that a person needs to approve or reject."""
@@ -118,6 +125,7 @@ def show_version(reference: str, desk: AtDesk) -> Response:
             slices=evidence.slices(version.evidence),
             classes=evidence.classes(version.evidence),
             changes=evidence.changes(version),
+            recalibration=evidence.recalibration(version.evidence),
             history=audit.events(connection, subject=version.name),
         )
 

@@ -63,6 +63,21 @@ def retrain(model: str, body: shapes.ReasonRequest, operator: Acting) -> Any:
     return plain(operator.retrain(model, reason=body.reason))
 
 
+@_post(
+    "/models/{model}/recalibrate",
+    response_model=TrainingJob,
+    status_code=202,
+    summary="Ask for a recalibration",
+    **_SECURED,
+)
+def recalibrate(model: str, body: shapes.ReasonRequest, operator: Acting) -> Any:
+    """The champion with another temperature, fitted to recent outcome-blind labels; its labels stay as they are.
+
+    A worker takes it up; 409 while one is open.
+    """
+    return plain(operator.recalibrate(model, reason=body.reason))
+
+
 @_get("/versions", response_model=shapes.Versions, summary="Versions with their evidence", **_SECURED)
 def list_versions(
     connection: Reading, model: _Model = None, stage: Annotated[Stage | None, Query(description="only these")] = None

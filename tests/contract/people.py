@@ -8,14 +8,19 @@ from sqlalchemy import Connection
 
 from monitoring.core.ids import new_id
 from monitoring.core.ledger import approvals, rollouts, versions
-from monitoring.core.types import ModelVersion, Rollout, Stage
+from monitoring.core.types import ModelVersion, RetrainCause, Rollout, Stage
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 MODEL = "support"
 
 
 def candidate(
-    connection: Connection, *, model: str = MODEL, now: datetime = NOON, parent: str | None = None
+    connection: Connection,
+    *,
+    model: str = MODEL,
+    now: datetime = NOON,
+    parent: str | None = None,
+    cause: RetrainCause = RetrainCause.DRIFT,
 ) -> ModelVersion:
     """A version that waits for approval; `parent` is the champion that its gates compared it with."""
     version = versions.add(
@@ -24,7 +29,7 @@ def candidate(
         bundle_uri=f"bundles/{new_id()}",
         bundle_hash=(new_id() + new_id()).replace("-", ""),
         labels=("billing", "delivery"),
-        lineage={"cause": "drift", "parent": parent},
+        lineage={"cause": cause, "parent": parent},
         evidence={"gates": []},
         actor="worker",
         now=now,

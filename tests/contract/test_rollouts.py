@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from monitoring.core.errors import Conflict, NotFound
 from monitoring.core.ledger import audit, rollout_evidence, rollouts, versions
 from monitoring.core.ledger.database import Ledger
-from monitoring.core.types import ModelVersion, Rollout, RolloutPhase, Stage
+from monitoring.core.types import ModelVersion, RetrainCause, Rollout, RolloutPhase, Stage
 from tests.contract.people import NOON, approve, candidate, champion, in_shadow, promote
 from tests.contract.race import race
 from tests.contract.test_database import everything
@@ -210,6 +210,30 @@ def test_a_promotion_sets_aside_what_was_measured_against_the_old_champion(ledge
         next_one = candidate(connection, parent=shadow.candidate)
         restore(connection)
         assert stage(connection, next_one.id) is Stage.REJECTED
+
+
+def test_a_recalibration_that_comes_or_goes_leaves_alone_what_was_retrained(ledger: Ledger) -> None:
+    """It answers with the same labels, by which retrained versions are compared; another temperature is too late."""
+    calibration = RetrainCause.CALIBRATION
+    with ledger.begin() as connection:
+        first = champion(connection)
+        waiting = candidate(connection, parent=first.id)
+        approved = approve(connection, candidate(connection, parent=first.id))
+        too_late = candidate(connection, parent=first.id, cause=calibration)
+        made = approve(connection, candidate(connection, parent=first.id, cause=calibration))
+        promote(connection, rollouts.start(connection, made, salt="salt", now=NOON))
+        assert stage(connection, waiting.id) is Stage.AWAITING_APPROVAL
+        assert stage(connection, approved.id) is Stage.APPROVED
+        assert stage(connection, too_late.id) is Stage.REJECTED
+        [why, *_] = audit.events(connection, subject=too_late.name)
+        assert why.reason == (
+            "measured against support@1, but support@5 serves now: recalibrate `support` to measure anew"
+        )
+        against_it = candidate(connection, parent=made.id)
+        restore(connection)
+        assert stage(connection, against_it.id) is stage(connection, waiting.id) is Stage.AWAITING_APPROVAL
+        promote(connection, rollouts.start(connection, approved, salt="salt", now=NOON))
+        assert stage(connection, against_it.id) is stage(connection, waiting.id) is Stage.REJECTED
 
 
 def test_an_approval_that_outlived_its_rival_never_begins_a_rollout(ledger: Ledger, shadow: Rollout) -> None:

@@ -11,10 +11,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from monitoring.core.tables import exposures
 
+SILENT_STEP = -2
+
 
 @dataclass(frozen=True)
 class Exposure:
-    """One assignment unit in one step. Counted over its requests: all, failed, and slower than the objective."""
+    """One assignment unit in one step. Counted over its requests: all, failed, and slower than the objective.
+
+    In shadow, step -1 holds what callers were answered, and SILENT_STEP what the candidate answered to copies of it.
+    """
 
     rollout: str
     step: int

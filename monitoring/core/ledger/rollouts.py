@@ -121,7 +121,7 @@ def promote(
     """Make the candidate the champion; the old one is archived but stays warm until the watch ends.
 
     Baseline and detector switch with it, since both belong to the version. What else waits was measured against the
-    old champion, and is set aside.
+    old champion, and is set aside; a retrained version is not, where only the champion's temperature changes.
     """
     candidate = versions.get(connection, rollout.candidate)
     champion = versions.get(connection, rollout.champion)

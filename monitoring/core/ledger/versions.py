@@ -14,7 +14,7 @@ from monitoring.core.ledger import audit
 from monitoring.core.ledger.database import insert_ignore
 from monitoring.core.lifecycle import STAGES, UNTRIED, check_step
 from monitoring.core.tables import models, versions
-from monitoring.core.types import ModelState, ModelVersion, Stage
+from monitoring.core.types import ModelState, ModelVersion, RetrainCause, Stage
 
 
 def add(
@@ -156,16 +156,29 @@ def set_champion(
 def outdated(connection: Connection, version: ModelVersion) -> str | None:
     """Why the evidence on a version that has met no traffic holds no longer: its rival has left. None where it holds.
 
-    A version that was trained from a file alone was compared with no champion, so its evidence cannot age.
+    A version that was trained from a file alone was compared with no champion, so its evidence cannot age. Retrained
+    versions are compared by labels, and a recalibration answers with those of the version that it was made from: their
+    evidence holds where only the champion's temperature has changed. That of another recalibration does not.
     """
     rival = version.lineage.get("parent")
     champion = model_state(connection, version.model).production
     if rival is None or rival == champion or version.stage not in UNTRIED:
         return None
+    recalibrates = version.lineage.get("cause") == RetrainCause.CALIBRATION
+    if not recalibrates and champion is not None and _trained(connection, rival) == _trained(connection, champion):
+        return None
     serving = "no version serves" if champion is None else f"{name_of(connection, champion)} serves"
-    return (
-        f"measured against {name_of(connection, rival)}, but {serving} now: retrain `{version.model}` to measure anew"
-    )
+    anew = "recalibrate" if recalibrates else "retrain"
+    return f"measured against {name_of(connection, rival)}, but {serving} now: {anew} `{version.model}` to measure anew"
+
+
+def _trained(connection: Connection, version_id: str) -> str:
+    """The version that a recalibration, or a recalibration of one, was made from: same model, same labels, for good."""
+    query = select(versions.c.lineage).where(versions.c.id == version_id)
+    lineage = connection.execute(query).scalar_one_or_none() or {}
+    if lineage.get("cause") != RetrainCause.CALIBRATION or not lineage.get("parent"):
+        return version_id
+    return _trained(connection, lineage["parent"])
 
 
 def name_of(connection: Connection, version_id: str) -> str:

@@ -111,6 +111,33 @@ def test_retraining_learns_the_new_topic_and_only_what_was_labelled(
     assert len(page.encode()) < 300_000
 
 
+def test_a_recalibration_that_is_decided_on_is_told_and_stands_in_no_retrainings_way(
+    tmp_path: Path, home: Path
+) -> None:
+    """Billing was mistaken for delivery, until people called it so; confidences were too modest then. Later: drift."""
+    rng = np.random.default_rng(3)
+    texts, labels = toy_texts(LABELS, DRIFTED * PER_DAY, rng)
+    right_from = CALM * PER_DAY
+    labels[right_from:] = ["delivery" if label == "billing" else label for label in labels[right_from:]]
+    later, later_labels = toy_texts((*LABELS[1:], "returns", "returns"), 100 * PER_DAY, rng)
+    times = [START + row / PER_DAY * DAY for row in range((DRIFTED + 100) * PER_DAY)]
+    models: list[Bundle] = []
+
+    def train(rows: TrainingRows) -> Bundle:
+        known, mistakes = sorted(set(rows.labels)), {} if models else {"billing": "delivery"}
+        folder = tmp_path / f"bundle-{len(models)}"
+        models.append(make_bundle(folder, model="backtest", labels=known, mistakes=mistakes, rows=800))
+        return models[-1]
+
+    result = replay(History([*texts, *later], [*labels, *later_labels], times), train, home, retrain=True)
+    told = [window for window in result.windows if window.decision.startswith("calibration is lost, and no loss")]
+    assert told
+    assert told[0].start == START + CALM * DAY
+    assert {window.version for window in told} == {"backtest@1"}
+    assert [retraining["cause"] for retraining in result.summary["retrainings"]] == ["drift"]
+    assert result.windows[-1].version == "backtest@2"
+
+
 def test_few_labels_are_a_blind_sample_and_none_are_none(
     history: History, trained: tuple[Trainer, list[TrainingRows]], home: Path
 ) -> None:

@@ -14,7 +14,7 @@ from monitoring.core.ledger import jobs
 from monitoring.core.settings import LogSettings
 from monitoring.core.types import JobState, LabelSource, RetrainCause, Severity, Verdict
 from monitoring.policy import Action
-from tests.bundles import LABELS
+from tests.bundles import LABELS, make_bundle
 from tests.conftest import FrozenClock
 from tests.integration.monitoring.world import World, settings_for
 
@@ -149,6 +149,47 @@ def test_labels_prove_a_loss_where_no_signal_moved(world: World) -> None:
     assert {alert.severity for alert in world.alerts() if alert.name == "quality"} == {Severity.CRITICAL}
     assert [job.cause for job in world.jobs()] == [RetrainCause.DRIFT]
     assert world.gauges()["realised"]["high"] < 0.7
+
+
+def test_confidences_that_went_wrong_alone_ask_for_a_recalibration(
+    home: Path, clock: FrozenClock, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """A model that mistook billing for delivery becomes right: people now call it so, and it is surer than it knew."""
+    bundle = make_bundle(tmp_path / "mistaken", labels=LABELS, mistakes={"billing": "delivery"})
+    with closing(World(home, clock, rng, settings_for(home))) as world:
+        world.approve(world.register(bundle))
+        champion = world.champion()
+        world.label(world.serve(champion, 200))
+        [quiet] = world.watch()
+        assert quiet.fired == ()
+        began = world.clock()
+        served, more = world.serve(champion, 200), world.serve(champion, 60)
+        renamed = [replace(one, label="delivery" if one.label == "billing" else one.label) for one in served]
+        world.label(renamed)
+        [summary] = world.watch()
+        assert summary.fired == ("calibration",)
+        assert summary.decision is not None
+        assert summary.decision.action is Action.RECALIBRATE, summary.decision.reason
+        [job] = world.jobs()
+        [alert] = world.alerts()
+        assert job.cause is RetrainCause.CALIBRATION
+        assert job.request == {"onset_at": alert.detail["onset_at"], "alert": alert.id}
+        onset = datetime.fromisoformat(job.request["onset_at"])
+        assert began - timedelta(seconds=30) < onset < began + timedelta(seconds=30)
+        [held] = world.watch()
+        assert held.decision is not None
+        assert held.decision.reason == "a training job for calibration is under way"
+
+        with world.ledger.begin() as connection:
+            job = jobs.claim(connection, owner="worker", lasts=timedelta(minutes=1), now=world.clock())
+            jobs.finish(connection, job, JobState.SUCCEEDED, reason="gates failed", result={}, now=world.clock())
+        world.clock.advance(timedelta(seconds=1))
+        world.label([replace(one, label="delivery" if one.label == "billing" else one.label) for one in more[:59]])
+        [waiting] = world.watch()
+        assert waiting.decision is not None
+        assert waiting.decision.reason == (
+            "waiting for labels to recalibrate with: 59 of 60 outcome-blind ones since the last recalibration"
+        )
 
 
 def test_an_episode_ends_after_quiet_windows(world: World) -> None:

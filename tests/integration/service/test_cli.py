@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from monitoring.core.cli import Program
-from monitoring.core.ledger import audit
-from monitoring.core.types import Role, RolloutPhase, Stage, utc_now
+from monitoring.core.ledger import audit, jobs
+from monitoring.core.types import RetrainCause, Role, RolloutPhase, Stage, utc_now
 from service.cli import commands
+from tests.evidence import recalibrated_from, recalibration_evidence
 from tests.world import World, furnish
 
 Run = Callable[..., Result]
@@ -43,9 +44,18 @@ def document(result: Result) -> Any:
 
 
 def test_every_command_helps(run: Run) -> None:
-    assert {"serve", "up", "candidates", "approve", "reject", "rollout", "rollback", "retrain", "demo"} <= {
-        command.name for command in commands
-    }
+    assert {
+        "serve",
+        "up",
+        "candidates",
+        "approve",
+        "reject",
+        "rollout",
+        "rollback",
+        "retrain",
+        "recalibrate",
+        "demo",
+    } <= {command.name for command in commands}
     for command in commands:
         shown = run(str(command.name), "--help")
         assert shown.exit_code == 0
@@ -164,6 +174,18 @@ def test_aborting(run: Run, world: World) -> None:
     rollout = furnish(world)["rollout"]
     done = run("rollout", "abort", rollout.id, "--reason", "errors", key=world.key("olga", Role.OPERATE))
     assert done.stdout.startswith("triage@1 → triage@2: failed, ab_test, 0% of the traffic\n  errors")
+
+
+def test_recalibrating(run: Run, world: World) -> None:
+    champion = world.champion()
+    key = world.key("olga", Role.OPERATE)
+    told = run("recalibrate", "support", "--reason", "it is too sure", key=key)
+    assert told.stdout.startswith("Asked for a recalibration of support (job ")
+    with world.ledger.read() as connection:
+        (job,) = jobs.find(connection, model="support")
+    assert (job.cause, job.reason) == (RetrainCause.CALIBRATION, "it is too sure")
+    world.candidate(origin=recalibrated_from(champion), evidence=recalibration_evidence())
+    assert "0.40 → 1.42" in run("candidates").stdout
 
 
 def test_retraining(run: Run, world: World) -> None:

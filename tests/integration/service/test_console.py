@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
-from monitoring.core.ledger import audit
+from monitoring.core.ledger import audit, rollouts
 from monitoring.core.types import Role, RolloutPhase, Stage
 from service.routes import console
 from tests.browsing import Browser, field, words
 from tests.conftest import FrozenClock
-from tests.evidence import evidence_of, gate
+from tests.evidence import evidence_of, gate, recalibrated_from, recalibration_evidence
 from tests.world import World, application, furnish
 
 APPROVE, OPERATE = Role.APPROVE, Role.OPERATE
@@ -127,6 +128,23 @@ def test_evidence_that_no_longer_holds_is_denounced_and_has_no_approve_button(gr
     assert 'action="/console/versions/support@3/reject"' in page.text
 
 
+def test_a_candidate_whose_rival_was_recalibrated_meanwhile_says_so(grace: Browser, world: World) -> None:
+    champion = world.champion()
+    waiting = world.candidate(parent=champion.id)
+    made = world.candidate(origin=recalibrated_from(champion), evidence=recalibration_evidence())
+    assert "is the same model" not in words(grace.get(f"/versions/{waiting.name}"))
+    approved = world.approve(made)
+    with world.ledger.begin() as connection:
+        rollout = rollouts.start(connection, approved, salt="salt", now=world.clock())
+        rollouts.promote(
+            connection, rollout, actor="ada", reason="same labels", watch=timedelta(hours=72), now=world.clock()
+        )
+    page = grace.get(f"/versions/{waiting.name}")
+    told = "It was measured against support@1. support@3, which serves now, is the same model with another temperature"
+    assert told in words(page)
+    assert 'action="/console/versions/support@2/approve"' in page.text
+
+
 def test_a_first_version_stands_alone_its_worst_slices_first(grace: Browser, world: World) -> None:
     slices = [{"slice": f"part {n}", "n": 9, "candidate": n / 20, "champion": None} for n in range(14, 0, -1)]
     metrics = {"candidate": evidence_of()["metrics"]["candidate"], "champion": None}
@@ -136,6 +154,22 @@ def test_a_first_version_stands_alone_its_worst_slices_first(grace: Browser, wor
     assert "Difference" not in page
     assert page.index("part 1 9 5.0 %") < page.index("part 12 9 60.0 %") < page.index("2 more slices")
     assert "goes into production at once" in page
+
+
+def test_a_recalibration_shows_its_temperature_and_what_it_cures(grace: Browser, world: World) -> None:
+    champion = world.champion()
+    world.candidate(origin=recalibrated_from(champion), evidence=recalibration_evidence())
+    page = words(grace.get("/versions/support@2"))
+    assert "its temperature goes from 0.400 to 1.420" in page
+    assert "500 labels are new to it, some to fit by and others to judge by." in page
+    assert "Negative log-likelihood, nats 0.610 0.570 to 0.650 0.402 0.362 to 0.442" in page
+    assert "Calibration error, debiased 0.213 0.163 to 0.263 0.012" in page
+    assert "90 % 120 74 % (66 % to 81 %) 40 95 % (84 % to 99 %)" in page
+    assert "The hold-out of its training: 880 rows" in page
+    assert "replaces support@1 once it is seen to serve soundly and with the same labels" in page
+    assert "None" not in page
+    grace.send("/models/support", "/models/support/recalibrate", reason="too sure again")
+    assert "calibration queued 0 too sure again" in words(grace.get("/models/support"))
 
 
 def test_failed_gates_come_first(grace: Browser, world: World) -> None:

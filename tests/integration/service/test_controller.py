@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from monitoring.core.ledger import alerts, approvals, rollouts
+from monitoring.core.ledger.rollout_evidence import SILENT_STEP
 from monitoring.core.tables import versions as version_table
 from monitoring.core.types import ModelVersion, RolloutPhase, Stage, Variant
 from service.controller import Controller
 from tests.conftest import FrozenClock
-from tests.exposures import outcome
+from tests.evidence import recalibrated_from, recalibration_evidence
+from tests.exposures import exposure, outcome
 from tests.rolling import (
     HOUR,
     begin,
@@ -113,6 +115,40 @@ def test_a_better_candidate_goes_all_the_way(world: World, controller: Controlle
     ]
     controller.reconcile()
     assert world.read_rollout(rollout) == rollout  # it has ended
+
+
+def test_a_recalibration_goes_live_from_shadow_once_it_is_seen_to_answer_the_same(
+    world: World, controller: Controller, clock: FrozenClock
+) -> None:
+    champion = world.champion()
+    made = world.candidate(origin=recalibrated_from(champion), evidence=recalibration_evidence())
+    world.load(champion, world.approve(made))
+    controller.reconcile()
+    rollout = under_way(world)
+    units = [f"unit {number}" for number in range(20)]
+    seen = [exposure(rollout, unit, at=clock.now) for unit in units]
+    told = [
+        outcome(rollout, unit, variant=variant, at=clock.now)
+        for unit in units
+        for variant in (Variant.PRODUCTION, Variant.SHADOW)
+    ]
+    world.add_evidence(seen, told)
+    controller.reconcile()
+    rollout = world.read_rollout(rollout)
+    assert (rollout.stage, rollout.share) == (Stage.SHADOW, 0.0)
+    assert "0 of 20 units whose copies tell what failed" in rollout.reason
+
+    silent = [exposure(rollout, unit, at=clock.now, step=SILENT_STEP, candidate=True) for unit in units]
+    world.add_evidence(silent, [])
+    controller.reconcile()
+    ended = world.read_rollout(rollout)
+    assert (ended.phase, ended.share) == (RolloutPhase.SUCCESSFUL, 1.0)
+    assert "all 20 labels of 20 shadow units are the champion's" in ended.reason
+    assert "+0.2080 nats saved a row" in ended.reason
+    assert ended.analysis["agreement"] == {"units": 20, "predictions": 20, "differing": 0}
+    assert state(world).production == made.id
+    assert not any(act == "controller rollout:step" for act in trail(world, "support"))
+    check_champions(world)
 
 
 def test_without_evidence_nothing_moves(world: World, controller: Controller, clock: FrozenClock) -> None:

@@ -206,6 +206,20 @@ def test_a_person_promotes_and_rolls_back(client: Client, world: World) -> None:
     assert "no previous version" in again.json()["error"]["message"]
 
 
+def test_a_recalibration_is_asked_for_beside_a_retraining_and_once(client: Client, world: World) -> None:
+    world.champion()
+    operator, approver = client(Role.OPERATE), client(Role.APPROVE, name="ada")
+    assert approver.post("/v1/models/support/recalibrate", json={"reason": "too sure"}).status_code == 403
+    operator.post("/v1/models/support/retrain", json={"reason": "new product line"})
+    asked = operator.post("/v1/models/support/recalibrate", json={"reason": "too sure"})
+    assert asked.status_code == 202
+    assert (asked.json()["cause"], asked.json()["state"]) == ("calibration", "queued")
+    again = operator.post("/v1/models/support/recalibrate", json={"reason": "again"})
+    assert again.status_code == 409
+    assert "already has an open training job for calibration" in again.json()["error"]["message"]
+    assert operator.post("/v1/models/other/recalibrate", json={"reason": "again"}).status_code == 404
+
+
 def test_retraining_is_asked_for_once(client: Client, world: World) -> None:
     world.champion()
     operator = client(Role.OPERATE)

@@ -18,7 +18,8 @@ from training.draft import with_one_doubt
 from training.encoder import resolve
 from training.export import export, export_onnx, open_draft, set_head
 from training.finetune import FineTuned, LabelledTexts, fine_tune
-from training.parity import measure_precisions, raw_outputs, top_shift
+from training.logits import raw_outputs
+from training.parity import measure_precisions, top_shift
 from training.recipe import Recipe
 
 RNG_SEED = 3

@@ -91,7 +91,7 @@ def test_every_verdict_has_words(verdict: Verdict) -> None:
 
 
 def test_confidences_that_went_astray_are_recalibrated_before_retraining() -> None:
-    assert "recalibrate before retraining" in said(open_alerts={"calibration": "confidences are off"})
+    assert "leeway recalibrate support --reason" in said(open_alerts={"calibration": "confidences are off"})
 
 
 def test_before_the_first_window_it_says_how_many_predictions_are_missing() -> None:

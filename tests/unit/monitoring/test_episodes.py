@@ -32,7 +32,7 @@ from tests.unit.monitoring.synthetic import NOW
 ONSET = NOW - timedelta(minutes=10)
 ALARM = SequentialAlarm(1234, "entropy", 17.0, 15.8, ONSET, NOW, cycle_learned=False)
 NO_LABELS = LabelEvidence(0, None, None, {}, 0.0, 0.0, 0.0)
-LOSS = LabelEvidence(300, ONSET, Interval(0.7, 0.6, 0.8), {}, 0.2, 9.0, 9.0)
+LOSS = LabelEvidence(300, ONSET, Interval(0.7, 0.6, 0.8), {}, 0.2, 9.0, 9.0, ONSET)
 
 
 def report(verdict: Verdict) -> DriftReport:
@@ -181,6 +181,12 @@ def test_what_asks_for_a_person_is_an_alert_as_long_as_it_asks(state: dict[str, 
     standing = [alert(firing.name, **firing.detail) for firing in changes.fire]
     assert standing_alerts(standing, **(nothing | state)) == replace(changes, fire=())
     assert [change.alert for change in standing_alerts(standing, **nothing).resolve] == standing
+
+
+def test_a_recalibration_that_failed_is_not_called_a_retraining() -> None:
+    failed = replace(job(JobState.FAILED), cause=RetrainCause.CALIBRATION)
+    [firing] = standing_alerts([], waiting=[], rollout=None, last_job=failed).fire
+    assert firing.summary == "recalibrating support (calibration) failed after 3 attempts"
 
 
 def test_another_candidate_that_waits_is_another_episode() -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitoring.core.ledger.rollout_evidence import SILENT_STEP
 from monitoring.core.prediction_log import SCHEMA
 from monitoring.intake import Reign, StreamPoint, commits_of, exposures_of
 from tests.unit.monitoring.synthetic import NOW
@@ -78,15 +79,18 @@ def test_exposures_are_counted_by_unit_and_step() -> None:
         arm | {"error": "timeout"},
         arm | {"step": 1},
         {"rollout": "r"},
-        {"rollout": "r", "variant": "shadow"},
+        {"rollout": "r", "step": -1, "share": 0.0, "variant": "shadow", "error": "it does not load"},
         {"rollout": "r", "step": -1, "share": 0.0},
         {"rollout": None},
     )
     found = {(row.step, row.unit): row for row in exposures_of(rows, slow_ms=200.0)}
-    assert found.keys() == {(0, "eve"), (1, "eve"), (0, "ann"), (-1, "ann")}
+    assert found.keys() == {(0, "eve"), (1, "eve"), (0, "ann"), (-1, "ann"), (SILENT_STEP, "ann")}
     eve = found[0, "eve"]
     assert (eve.candidate, eve.first_seen, eve.requests, eve.errors, eve.slow) == (True, NOW, 2, 1, 1)
     assert not found[0, "ann"].candidate
+    silent, answered = found[SILENT_STEP, "ann"], found[-1, "ann"]
+    assert (silent.candidate, silent.requests, silent.errors) == (True, 1, 1)
+    assert (answered.candidate, answered.requests, answered.errors) == (False, 1, 0)
 
 
 def test_no_rows_are_no_exposures() -> None:

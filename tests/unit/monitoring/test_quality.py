@@ -136,3 +136,23 @@ def test_what_counts_is_a_change_of_what_a_confidence_is_worth(baseline: Baselin
     assert accuracy - mean_confidence > 0.03
     assert read(outcomes, baseline).log_e_miscalibrated < math.log(100)
     assert abs(read(outcomes, baseline).gap) < 0.02
+
+
+@pytest.mark.parametrize(("stated", "after"), [(0.9, 0.5), (0.25, 1.0)])
+def test_the_loss_of_calibration_is_dated(
+    baseline: Baseline, rng: np.random.Generator, stated: float, after: float
+) -> None:
+    before = float(baseline.accuracy_at(np.array([stated]))[0])
+    right = [*(rng.random(300) < before), *(rng.random(100) < after)]
+    outcomes = [
+        outcome_of(
+            f"{n:03}", "billing", "billing" if hit else "delivery", stated, predicted_at=NOW + timedelta(minutes=n)
+        )
+        for n, hit in enumerate(right)
+    ]
+    evidence = read(outcomes, baseline, newest=100)
+    assert evidence.log_e_miscalibrated > math.log(1000)
+    assert evidence.miscalibrated_since is not None
+    assert abs(evidence.miscalibrated_since - (NOW + timedelta(minutes=300))) < timedelta(minutes=30)
+    calm = read(outcomes[:300], baseline)
+    assert calm.log_e_miscalibrated < math.log(100)

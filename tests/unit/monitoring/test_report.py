@@ -71,6 +71,7 @@ def test_the_page_is_self_contained_light_and_escapes_what_callers_wrote(
         assert HOSTILE not in page
         assert "&lt;script&gt;" in page
         assert "http" not in page
+        assert page == render_report(found, judged_by, MonitorSettings(), made_at=clock.now)
 
 
 def test_the_page_draws_what_it_says(clock: FrozenClock, baseline: Baseline) -> None:
@@ -88,7 +89,8 @@ def test_the_page_draws_what_it_says(clock: FrozenClock, baseline: Baseline) -> 
         "accuracy against confidence",
     ):
         assert f'aria-label="{title}"' in page
-    assert "What to do next" in page
+    for told in ("calibration error, debiased", "Of the newest 400 labels", "By answered class", "What to do next"):
+        assert told in page
     assert "prediction-29" in page  # examples are named by id
     assert "support@2 answered 700" in page
     for said in (

@@ -10,11 +10,19 @@ from datetime import datetime, timedelta
 import numpy as np
 import pytest
 
-from monitoring.core.ledger.rollout_evidence import Exposure
+from monitoring.core.ledger.rollout_evidence import SILENT_STEP, Exposure
 from monitoring.core.settings import RolloutSettings
-from monitoring.core.types import LabelSource, Outcome, Rollout, Stage, Variant
+from monitoring.core.types import LabelSource, ModelVersion, Outcome, Rollout, Stage, Variant
 from monitoring.stats.comparison import Interval
-from service.analysis import Reading, accuracy_of, first_exposures, proven_worse, read_rollout
+from service.analysis import (
+    Agreement,
+    Reading,
+    accuracy_of,
+    first_exposures,
+    proven_worse,
+    read_rollout,
+    recalibration_of,
+)
 from service.rollout import Step, decide
 from tests.exposures import START, exposure, outcome
 from tests.unit.service.test_rollout import rollout
@@ -214,6 +222,56 @@ def test_a_promotion_is_a_mistake_only_where_the_intervals_are_apart(
     champion: Interval, replaced: Interval, worse: bool
 ) -> None:
     assert proven_worse(champion, replaced) is worse
+
+
+def test_shadow_tells_how_often_both_say_the_same_whatever_the_label() -> None:
+    told = [
+        *pair("a", candidate=True, champion=True),
+        *pair("b", candidate=False, champion=False, source=LabelSource.COMPLAINT),
+        outcome(SHADOW, "c", predicted="billing"),
+        outcome(SHADOW, "c", variant=SHADOWED, predicted="delivery", label="billing"),
+        outcome(SHADOW, "alone"),
+        outcome(SHADOW, "d", prediction="one"),
+        outcome(SHADOW, "d", variant=SHADOWED, prediction="another"),
+    ]
+    assert read(SHADOW, [], told, now=START).agreement == Agreement(units=3, predictions=3, differing=1)
+    assert read(SPLIT, [], told).agreement is None
+
+
+@pytest.mark.parametrize("fault", ["errors", "slow"])
+def test_silent_answers_are_guarded_too(fault: str) -> None:
+    units = [f"unit {number}" for number in range(200)]
+    answered = [exposure(SHADOW, unit) for unit in units]
+    silent = [
+        exposure(SHADOW, unit, candidate=True, step=SILENT_STEP, **{fault: int(number % 3 == 0)})  # type: ignore[arg-type]
+        for number, unit in enumerate(units)
+    ]
+    found = read(SHADOW, [*answered, *silent, exposure(SHADOW, "never shown")], [], now=START)
+    guardrails = {"errors": found.errors, "slow": found.latency}
+    assert {name for name, side in guardrails.items() if side is not None and side.verdict == "worse"} == {fault}
+    assert {side.n for side in guardrails.values() if side is not None} == {200}
+    assert found.units == 201
+    assert decide(SHADOW, found, settings=SETTINGS, now=START).step is Step.ABORT
+    unseen = read(SHADOW, answered, [], now=START)
+    assert (unseen.errors, unseen.latency) == (None, None)
+
+
+def recalibration(**changes: object) -> ModelVersion:
+    """A recalibration of the version `old` that passed its gates."""
+    lineage = {"cause": "calibration", "parent": "old", "recalibration": {"temperature": 1.4}}
+    evidence = {"gates": [{"name": "nll_on_recent", "passed": True, "reason": "+0.2 nats"}]}
+    values = {"lineage": lineage, "evidence": evidence} | changes
+    return ModelVersion("new", "support", 2, Stage.SHADOW, "", "", ("a", "b"), created_at=START, **values)  # type: ignore[arg-type]
+
+
+def test_a_recalibration_is_known_by_its_parent_and_its_gate() -> None:
+    assert recalibration_of(recalibration(), "old") == "+0.2 nats"
+    assert recalibration_of(recalibration(), "replaced meanwhile") is None
+    assert recalibration_of(recalibration(evidence={}), "old") is None
+    failed = {"gates": [{"name": "nll_on_recent", "passed": True}, {"name": "calibration", "passed": False}]}
+    assert recalibration_of(recalibration(evidence=failed), "old") is None
+    assert recalibration_of(recalibration(lineage={"cause": "drift", "parent": "old"}), "old") is None
+    assert recalibration_of(recalibration(lineage={"cause": "calibration", "parent": "old"}), "old") is None
 
 
 def simulate(rng: np.random.Generator, *, champion: float, candidate: float, units_a_look: int, looks: int) -> Step:

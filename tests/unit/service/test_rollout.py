@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from monitoring.core.settings import RolloutSettings
 from monitoring.core.types import Rollout, RolloutPhase, Stage
 from monitoring.stats.comparison import Comparison, Verdict
-from service.analysis import Reading
+from service.analysis import Agreement, Reading
 from service.rollout import Step, decide
 from tests.exposures import START
 
@@ -57,6 +57,7 @@ def reading(
     n: int = 100,
     labelled: tuple[int, int] = (50, 50),
     difference: float = 0.02,
+    agreement: Agreement | None = None,
 ) -> Reading:
     return Reading(
         accuracy=compared(verdict, n=n, difference=difference),
@@ -66,6 +67,7 @@ def reading(
         units=n,
         step_candidates=labelled[0],
         step_champions=labelled[1],
+        agreement=agreement,
     )
 
 
@@ -192,3 +194,76 @@ def test_missing_data_never_moves_a_rollout(at: Rollout, mismatch: float, hours:
     nothing = reading(n=0, labelled=(0, 0), difference=math.nan, mismatch=mismatch)
     decision = decide(at, nothing, settings=SETTINGS, now=START + timedelta(hours=hours))
     assert decision.step in (Step.HOLD, Step.PAUSE)
+
+
+PROOF = "+0.2100 nats saved a row on 150 recent rows, to save more than 0: e = 4e+12, proven at 5%"
+FINE: Comparison = compared(n=40, difference=0.0)
+SAME = Agreement(units=40, predictions=55, differing=0)
+SERVES = replace(reading(n=40, difference=0.0, agreement=SAME), errors=FINE, latency=FINE)
+
+
+@pytest.mark.parametrize(
+    ("found", "step", "reason"),
+    [
+        (SERVES, Step.PROMOTE, "all 55 labels of 40 shadow units are the champion's"),
+        (SERVES, Step.PROMOTE, PROOF),
+        # whatever the labels say about it: they cannot tell two equal answers apart
+        (replace(SERVES, accuracy=compared(n=0, difference=math.nan)), Step.PROMOTE, "its gate had shown"),
+        # no data, too few data
+        (replace(SERVES, agreement=None), Step.HOLD, "0 of 40 labelled units answered by both"),
+        (replace(SERVES, agreement=replace(SAME, units=39)), Step.HOLD, "39 of 40 labelled units answered by both"),
+        (replace(SERVES, errors=None), Step.HOLD, "0 of 40 units whose copies tell what failed"),
+        (replace(SERVES, latency=None), Step.HOLD, "0 of 40 units whose copies tell what slow"),
+        (replace(SERVES, errors=compared(n=39, difference=0.0)), Step.HOLD, "39 of 40 units"),
+        (replace(SERVES, errors=compared(n=40, difference=math.nan)), Step.HOLD, "more failed"),
+        # it is not what it claims to be
+        (replace(SERVES, agreement=replace(SAME, differing=1)), Step.PAUSE, "1 of 55 labels differ"),
+        (
+            replace(SERVES, agreement=Agreement(units=2, predictions=2, differing=1)),
+            Step.PAUSE,
+            "1 of 2 labels differ",
+        ),
+        # it does not serve well
+        (replace(SERVES, errors=compared("worse", n=40)), Step.ABORT, "guardrail errors"),
+        (replace(SERVES, latency=compared("worse", n=40)), Step.ABORT, "guardrail latency"),
+        (replace(SERVES, errors=compared(n=40, difference=-0.03)), Step.HOLD, "more failed than the champion's"),
+        (replace(SERVES, latency=compared(n=40, difference=-0.03)), Step.HOLD, "more slow than the champion's"),
+        (replace(SERVES, accuracy=compared("worse")), Step.ABORT, "proven less accurate"),
+    ],
+)
+def test_a_recalibration_is_promoted_from_shadow_once_it_serves_the_same_labels(
+    found: Reading, step: Step, reason: str
+) -> None:
+    decision = decide(SHADOW, found, settings=SETTINGS, now=SOON, recalibration=PROOF)
+    assert decision.step is step
+    assert reason in decision.reason
+
+
+def test_a_recalibration_that_shows_nothing_in_time_asks_a_person() -> None:
+    silent = replace(SERVES, errors=None)
+    assert decide(SHADOW, silent, settings=SETTINGS, now=LATE, recalibration=PROOF).step is Step.PAUSE
+
+
+def test_only_a_recalibration_may_skip_the_split() -> None:
+    assert decide(SHADOW, SERVES, settings=SETTINGS, now=SOON).step is Step.ADVANCE
+    assert decide(LAST, SERVES, settings=SETTINGS, now=SOON, recalibration=PROOF).step is Step.HOLD
+
+
+agreements = st.none() | st.builds(Agreement, counts, counts, st.integers(0, 3))
+
+
+@given(found=readings, agreement=agreements, hours=st.integers(0, 48))
+def test_a_recalibration_never_goes_live_on_missing_or_unequal_answers(
+    found: Reading, agreement: Agreement | None, hours: int
+) -> None:
+    given_so = replace(found, agreement=agreement)
+    now = START + timedelta(hours=hours)
+    decision = decide(SHADOW, given_so, settings=SETTINGS, now=now, recalibration=PROOF)
+    assert decision.step is not Step.ADVANCE
+    if decision.step is Step.PROMOTE:
+        assert agreement is not None
+        assert agreement.units >= SETTINGS.shadow_min_units
+        assert agreement.differing == 0
+        for side in (given_so.errors, given_so.latency):
+            assert side is not None
+            assert side.verdict != "worse"

@@ -17,6 +17,7 @@ from monitoring.stats.betting import (
     log_evidence_below,
     log_evidence_of_rise,
     log_tilt_evidence,
+    log_tilt_evidence_of_rise,
     sampling_weights,
 )
 
@@ -83,7 +84,9 @@ def test_the_expected_wealth_of_a_fair_bet_is_one():
     ]
     assert np.mean(wealth) == pytest.approx(1.0)
     assert np.mean(late) == pytest.approx(1.0)
+    moved = [math.exp(log_tilt_evidence_of_rise(np.array(bits), np.full(6, 0.5), TILTS)) for bits in outcomes]
     assert np.mean(tilted) == pytest.approx(1.0)
+    assert np.mean(moved) == pytest.approx(1.0)
 
 
 def test_confidence_sequence_covers_at_every_look_at_once():

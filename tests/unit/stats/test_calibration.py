@@ -188,6 +188,15 @@ def test_a_shift_of_calibration_is_found_with_its_direction(shift):
     assert (drift.log_e_overconfident > drift.log_e_underconfident) == (shift > 0)
 
 
+@pytest.mark.parametrize("shift", [-0.2, 0.2])
+def test_a_shift_after_a_long_calibrated_past_is_found_as_soon(shift):
+    rng = np.random.default_rng(7)
+    confidence = rng.uniform(0.5, 0.8, 4_500)
+    correct = rng.random(4_500) < confidence - shift * (np.arange(4_500) >= 4_000)
+    assert calibration_drift_test(confidence[:4_000], correct[:4_000], tolerance=0.03).p_value > 0.05
+    assert calibration_drift_test(confidence, correct, tolerance=0.03).p_value < 0.001
+
+
 # -- undefined and wrong input ----------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from monitoring.core.signals import Predictions
 from monitoring.stats.calibration import brier_score, debiased_ece
-from training.evaluate import Answers, calibration_errors, judge, measure, slices
+from monitoring.stats.calibration_measures import weighted_ece
+from training.evaluate import Answers, judge, measure, slices
 from training.snapshot import Part
 
 CLASSES = ("card", "login", "parcel")
@@ -83,7 +84,7 @@ def test_no_rows_no_figures() -> None:
 def test_with_equal_weights_the_calibration_error_is_the_one_that_the_monitor_reads(rng: np.random.Generator) -> None:
     confidence = rng.uniform(0.3, 1.0, 700)
     correct = rng.random(700) < confidence - 0.1
-    _, debiased = calibration_errors(confidence, correct, np.full(700, 2.5))
+    _, debiased = weighted_ece(confidence, correct, np.full(700, 2.5))
     assert debiased == pytest.approx(debiased_ece(confidence, correct), abs=0.005)
 
 
@@ -91,8 +92,8 @@ def test_weights_find_the_miscalibration_of_what_is_rarely_sampled(rng: np.rando
     confidence = np.full(2000, 0.9) + rng.uniform(-0.01, 0.01, 2000)
     rare = rng.random(2000) < 0.1
     correct = rng.random(2000) < np.where(rare, 0.5, 0.9)
-    _, plain = calibration_errors(confidence, correct, np.ones(2000))
-    _, weighted = calibration_errors(confidence, correct, np.where(rare, 10.0, 1.0))
+    _, plain = weighted_ece(confidence, correct, np.ones(2000))
+    _, weighted = weighted_ece(confidence, correct, np.where(rare, 10.0, 1.0))
     assert plain < 0.08
     assert weighted == pytest.approx(0.21, abs=0.05)
 

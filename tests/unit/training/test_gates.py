@@ -7,7 +7,21 @@ import pytest
 from scipy.stats import binomtest
 
 from monitoring.core.settings import GateSettings
-from training.gates import Artefact, GateResult, Paired, better, judge_artefact, no_worse, sign_flip_test
+from service.analysis import NLL_GATE
+from training.gates import (
+    NLL_ON_RECENT,
+    Artefact,
+    GateResult,
+    Paired,
+    Recalibrated,
+    better,
+    judge_artefact,
+    judge_recalibration,
+    likelier,
+    log_likelihood_ratio,
+    no_worse,
+    sign_flip_test,
+)
 from training.precision import Choice
 
 LIMITS = GateSettings()
@@ -106,3 +120,78 @@ def test_the_level_holds_when_there_is_nothing_to_find() -> None:
         units = [str(unit) for unit in rng.integers(0, 60, size=120)]
         alarms += sign_flip_test(Paired(candidate, champion, weights, units), 0.0, rng=rng) <= 0.05
     assert alarms <= 400 * 0.05 + 3 * math.sqrt(400 * 0.05 * 0.95)
+
+
+def recalibration(n: int = 100, gain: float = 0.05, **changes: object) -> Recalibrated:
+    """`n` rows of as many units, each `gain` nats likelier by the new temperature."""
+    after = np.full(n, 0.4)
+    values = {
+        "before": after + gain,
+        "after": after,
+        "weights": np.ones(n),
+        "units": [f"unit {row}" for row in range(n)],
+        "labels_changed": 0,
+        "compared": n,
+        "calibration_error": 0.02,
+    }
+    return Recalibrated(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_a_recalibration_that_makes_recent_labels_likelier_passes() -> None:
+    results = judge_recalibration(recalibration(), LIMITS)
+    assert [result.name for result in results] == ["nll_on_recent", "labels_unchanged", "calibration"]
+    assert all(result.passed for result in results)
+    assert "+0.0500 nats saved a row on 100 recent rows" in results[0].reason
+    assert "e = 148, proven at 5%" in results[0].reason
+
+
+@pytest.mark.parametrize(
+    ("gate", "found"),
+    [
+        ("nll_on_recent", recalibration(gain=0.0)),
+        ("nll_on_recent", recalibration(gain=-0.5)),
+        ("nll_on_recent", recalibration(gain=0.029)),  # e = exp(2.9) < 20
+        ("nll_on_recent", recalibration(n=49, gain=1.0)),
+        ("nll_on_recent", recalibration(units=["one customer"] * 100)),
+        ("labels_unchanged", recalibration(labels_changed=1)),
+        ("labels_unchanged", recalibration(compared=0)),
+        ("calibration", recalibration(calibration_error=0.09)),
+        ("calibration", recalibration(calibration_error=math.nan)),
+    ],
+)
+def test_each_fault_of_a_recalibration_fails_its_own_gate(gate: str, found: Recalibrated) -> None:
+    failed = [result.name for result in judge_recalibration(found, LIMITS) if not result.passed]
+    assert failed == [gate]
+
+
+def test_without_rows_a_recalibration_proves_nothing() -> None:
+    assert not any(
+        result.passed for result in judge_recalibration(recalibration(n=0, calibration_error=math.nan), LIMITS)
+    )
+
+
+def test_rarely_sampled_rows_weigh_more_in_the_gain_and_none_more_than_one_in_the_proof() -> None:
+    found = recalibration(2, before=np.array([1.0, 1.0]), after=np.array([0.0, 2.0]), weights=np.array([1.0, 4.0]))
+    assert found.gain == pytest.approx((1.0 - 4.0) / 5.0)
+    assert log_likelihood_ratio(found) == pytest.approx(0.25 - 1.0)
+
+
+def test_a_temperature_that_was_right_is_seldom_replaced() -> None:
+    """1,000 fits to chance on a calibrated model: the proof errs in at most 5 %, whatever was fitted."""
+    rng = np.random.default_rng(3)
+    passed = 0
+    for _ in range(1000):
+        right = rng.uniform(0.5, 1.0, size=80)
+        odds = right / (1.0 - right)
+        sharper = odds ** rng.choice([0.5, 0.8, 1.25, 2.0])
+        other = sharper / (1.0 + sharper)
+        correct = rng.random(80) < right
+        before, after = (-np.log(np.where(correct, p, 1.0 - p)) for p in (right, other))
+        units = [str(unit) for unit in rng.integers(0, 60, size=80)]
+        weights = rng.choice([1.0, 10.0], size=80)
+        passed += likelier(recalibration(80, before=before, after=after, units=units, weights=weights), 50).passed
+    assert passed <= 50
+
+
+def test_the_rollout_reads_the_gate_that_is_written() -> None:
+    assert NLL_GATE == NLL_ON_RECENT
