@@ -72,10 +72,10 @@ def judge_window(
     `read_weekly`: asked only where a signal has moved; None while the week's cycle is not known.
     """
     unlike_baseline = signal_findings(baseline, window, leeway=settings.leeway, alpha=alpha)
-    findings = _beyond_cycle(baseline, window, unlike_baseline, read_weekly, alpha)
-    findings, slices = judge_slices(
-        memory, baseline, window, findings, settings=settings, alpha=alpha, outcomes=outcomes
+    unlike_baseline, slices = judge_slices(
+        memory, baseline, window, unlike_baseline, settings=settings, alpha=alpha, outcomes=outcomes
     )
+    findings = _beyond_cycle(baseline, window, unlike_baseline, read_weekly, alpha)
     estimate = estimate_accuracy(baseline, window, labelled)
     ids = set(window.ids)
     own = blind_outcomes([outcome for outcome in outcomes if outcome.prediction_id in ids])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from monitoring import labelling
-from monitoring.baseline import Baseline
 from monitoring.core.ledger.rollout_evidence import SILENT_STEP, Exposure
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.signals import SIGNALS, Floats
 from monitoring.core.types import Variant
 from monitoring.signals import Traffic
 from monitoring.slices import Metadata
-from monitoring.weekly import LEAST_WEEKS, MOST_ROWS, WEEK, Weekly, same_hours, with_rows_of
+from monitoring.weekly import MOST_ROWS
 
 STREAM_COLUMNS = ("commit", "at", "prediction_id", "version", "variant", "error", "counted", "predicted", *SIGNALS)
 TICK_COLUMNS = tuple(dict.fromkeys((*STREAM_COLUMNS, *labelling.COLUMNS, "share", "latency_ms")))
@@ -114,34 +113,15 @@ def as_traffic(rows: pa.Table, *, texts_kept: bool) -> Traffic:
     )
 
 
-def read_weekly(
-    log: PredictionLog, reign: Reign, baseline: Baseline, window: Traffic, *, until_commit: int, texts_kept: bool
-) -> Weekly | None:
-    """What the reign knows of the window's hours and of its week; None before LEAST_WEEKS weeks.
-
-    None, too, where either sample is smaller than the window: what it does not find would prove nothing.
-    """
-    if not timedelta(0) < window.end - window.start < WEEK:
-        return None
-
-    def read(start: datetime, end: datetime) -> pa.Table:
-        rows = log.read(
-            version=reign.version,
-            until_commit=until_commit,
-            within=(start, end),
-            at_most=MOST_ROWS,
-            columns=WINDOW_COLUMNS,
-        )
-        return reign.stream(rows)
-
-    weeks = [rows for span in same_hours(window, reign.since) if len(rows := read(*span))]
-    if len(weeks) < LEAST_WEEKS or sum(map(len, weeks)) < len(window):
-        return None
-    week = read(window.end - WEEK, window.end)
-    if len(week) < len(window):
-        return None
-    usual = with_rows_of(baseline, as_traffic(pa.concat_tables(weeks), texts_kept=texts_kept))
-    return Weekly(usual, as_traffic(week, texts_kept=texts_kept))
+def read_span(
+    log: PredictionLog, reign: Reign, start: datetime, end: datetime, *, until_commit: int, texts_kept: bool
+) -> Traffic | None:
+    """What the reign answered from `start` until before `end`, of very much a random part; None where nothing."""
+    rows = log.read(
+        version=reign.version, until_commit=until_commit, within=(start, end), at_most=MOST_ROWS, columns=WINDOW_COLUMNS
+    )
+    own = reign.stream(rows)
+    return as_traffic(own, texts_kept=texts_kept) if len(own) else None
 
 
 def _metadata_of(rows: pa.Table) -> Metadata:

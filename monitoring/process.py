@@ -41,7 +41,7 @@ class Routines:
         self._ledger = ledger
         self._now = clock
         self._log = PredictionLog(
-            settings.log_url, admission=Admission(settings.log.counted_per_minute, settings.log.counted_share)
+            settings.log_url, admission=Admission(settings.log.counted_rows, settings.log.counted_share)
         )
         registry = open_registry(settings, ledger)
         self._monitor = Monitor(ledger=ledger, log=self._log, registry=registry, settings=settings)

@@ -30,8 +30,8 @@ from monitoring.intake import (
     as_traffic,
     commits_of,
     predicted_of,
+    read_span,
     read_stream,
-    read_weekly,
     seconds_of,
     signals_of,
 )
@@ -39,6 +39,7 @@ from monitoring.progress import Progress
 from monitoring.quality import blind_outcomes
 from monitoring.slice_memory import NO_MEMORY, SliceMemory
 from monitoring.stats.sequential import DetectorAlarm, EDetector
+from monitoring.weekly import weekly_of
 
 MAX_REFIT_LABELS = 1_000
 SUSPICION = 0.5  # of the logarithm that an alarm takes
@@ -194,13 +195,11 @@ def _judge_windows(
             labelled=labelled,
             memory=memory,
             read_weekly=partial(
-                read_weekly,
-                log,
-                champion.reign,
+                weekly_of,
                 champion.baseline,
                 traffic,
-                until_commit=progress.commit,
-                texts_kept=texts_kept,
+                champion.reign.since,
+                partial(read_span, log, champion.reign, until_commit=progress.commit, texts_kept=texts_kept),
             ),
         )
         reports.append(report)

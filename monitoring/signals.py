@@ -69,6 +69,20 @@ def traffic_of(
     )
 
 
+def joined(parts: Sequence[Traffic]) -> Traffic:
+    """One traffic of several, oldest first; what came with the requests is left out."""
+    return Traffic(
+        ids=[name for part in parts for name in part.ids],
+        units=[unit for part in parts for unit in part.units],
+        predicted=np.concatenate([part.predicted for part in parts]),
+        signals={name: np.concatenate([part.signals[name] for part in parts]) for name in parts[0].signals},
+        projected=np.concatenate([part.projected for part in parts]),
+        texts=[text for part in parts for text in part.texts],
+        start=min(part.start for part in parts),
+        end=max(part.end for part in parts),
+    )
+
+
 def words(text: str) -> list[str]:
     """The words of a text in any script, lower-cased, without digits, cut at 24 letters.
 

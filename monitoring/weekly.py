@@ -7,12 +7,12 @@ behind it. It has drifted where one of them says so, at half the level each:
 - the whole week before its end is unlike the baseline: change so slow that the last weeks have it, too.
 
 What only comes and goes with the clock is found by neither. The null under which the level holds: rows of the same
-hours are exchangeable from week to week, and those of a whole week are exchangeable with the baseline's. Pure.
+hours are exchangeable from week to week, and those of a whole week are exchangeable with the baseline's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -21,7 +21,7 @@ import numpy as np
 from monitoring.baseline import Baseline
 from monitoring.core.signals import SIGNALS
 from monitoring.core.types import SignalFinding
-from monitoring.signals import Traffic, novelty
+from monitoring.signals import Traffic, joined, novelty
 from monitoring.stats.two_sample import FeatureMoments
 
 WEEK = timedelta(days=7)
@@ -37,6 +37,25 @@ class Weekly:
 
     same_hours: Baseline
     week: Traffic
+
+
+def weekly_of(
+    baseline: Baseline, window: Traffic, since: datetime, read_span: Callable[[datetime, datetime], Traffic | None]
+) -> Weekly | None:
+    """What is known of the window's hours and of its week; None before LEAST_WEEKS weeks of traffic after `since`.
+
+    None, too, where either sample is smaller than the window: what it does not show would prove nothing. `read_span`:
+    what was answered from a moment until before another, a random part of very much; None where it was nothing.
+    """
+    if not timedelta(0) < window.end - window.start < WEEK:
+        return None
+    weeks = [traffic for span in same_hours(window, since) if (traffic := read_span(*span)) is not None]
+    if len(weeks) < LEAST_WEEKS or sum(map(len, weeks)) < len(window):
+        return None
+    week = read_span(window.end - WEEK, window.end)
+    if week is None or len(week) < len(window):
+        return None
+    return Weekly(with_rows_of(baseline, joined(weeks)), week)
 
 
 def same_hours(window: Traffic, since: datetime) -> list[Span]:

@@ -1,9 +1,12 @@
-"""Which rows of the log are evidence: one client, or one text sent over and over, weighs a bounded amount a minute.
+"""Which rows of the log are evidence: one client weighs a bounded amount a minute, one exact text an hour.
 
 A bot or a retry loop is no change of the traffic's topics. Rows beyond the bound stay in the log and are marked as not
 counted; detectors and windows leave them out. The rule looks at who sent what and when, never at what the model
-answered, so that what counts is as exchangeable as the traffic itself. The state is bounded: clients and texts share
-buckets, and where two share one, each may be bounded a little earlier, which is blind as well.
+answered, so that what counts is as exchangeable as the traffic itself. A text is bounded more tightly: a client's
+messages differ, while the same rank some hundred times in a row is evidence of anything.
+
+The state is bounded: clients and texts share buckets, and where two share one, each may be bounded a little earlier,
+which is blind as well.
 """
 
 from __future__ import annotations
@@ -11,53 +14,55 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from zlib import crc32
 
 BUCKETS = 1 << 16
-KEPT_MINUTES = 3
-MICROSECONDS_A_MINUTE = 60_000_000
+KEPT = 3
+MINUTE, HOUR = 60_000_000, 3_600_000_000  # microseconds
+Sender = Literal["unit", "text"]
+SPANS: Mapping[Sender, int] = {"unit": MINUTE, "text": HOUR}
 
 
 @dataclass
-class _Minute:
-    """Rows of one version in one minute: all of them, and those that counted, by bucket."""
+class _Span:
+    """Rows of one version in a minute or an hour: all of them, and by bucket those that counted."""
 
     rows: int = 0
-    clients: Counter[int] = field(default_factory=Counter)
-    texts: Counter[int] = field(default_factory=Counter)
+    counted: Counter[int] = field(default_factory=Counter)
 
 
 class Admission:
     """Counts rows as they are shipped; `judge` says of each whether it counts.
 
-    A row counts while its client, and its exact text, have had fewer than `floor` rows of the version in that minute
-    or less than `share` of the version's rows so far in it. A restart in the middle of a minute begins its count anew;
-    a commit that is tried again counts its rows twice, and so bounds a little earlier.
+    A row counts while its client has had fewer than `floor` rows of the version in that minute, or less than `share` of
+    the version's rows so far in it; and its exact text likewise in that hour. A restart begins the count anew; a commit
+    that is tried again counts its rows twice, and so bounds a little earlier.
     """
 
     def __init__(self, floor: int = 30, share: float = 0.05) -> None:
         self._floor = floor
         self._share = share
-        self._minutes: dict[tuple[str, int], _Minute] = {}
+        self._spans: dict[tuple[Sender, str, int], _Span] = {}
 
     def judge(self, rows: Iterable[Mapping[str, Any]]) -> list[bool]:
         """Whether each row (`version`, `at_us`, `unit`, `text` or None) counts, in the order in which they came."""
         counted = [self._counts(row) for row in rows]
-        if self._minutes:
-            newest = max(minute for _, minute in self._minutes)
-            self._minutes = {key: kept for key, kept in self._minutes.items() if key[1] > newest - KEPT_MINUTES}
+        newest = {what: max((span for kind, _, span in self._spans if kind == what), default=0) for what in SPANS}
+        self._spans = {key: kept for key, kept in self._spans.items() if key[2] > newest[key[0]] - KEPT}
         return counted
 
     def _counts(self, row: Mapping[str, Any]) -> bool:
-        minute = self._minutes.setdefault((row["version"], row["at_us"] // MICROSECONDS_A_MINUTE), _Minute())
-        minute.rows += 1
-        most = max(self._floor, self._share * minute.rows)
-        client, text = _bucket(row["unit"]), _bucket(row["text"] or "")
-        counts = minute.clients[client] < most and (row["text"] is None or minute.texts[text] < most)
-        if counts:
-            minute.clients[client] += 1
-            minute.texts[text] += 1
+        room = []
+        for what, lasts in SPANS.items():
+            if row[what] is None:
+                continue
+            span = self._spans.setdefault((what, row["version"], row["at_us"] // lasts), _Span())
+            span.rows += 1
+            room.append((span.counted, _bucket(row[what]), max(self._floor, self._share * span.rows)))
+        counts = all(counted[bucket] < most for counted, bucket, most in room)
+        for counted, bucket, _ in room:
+            counted[bucket] += counts
         return counts
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from monitoring.core.errors import LeewayError
-from tests.benchmarks.verdicts import accuracy, calibration, costs, streams, tables, windows
+from tests.benchmarks.verdicts import accuracy, calibration, costs, streams, tables, weeks, windows
 from tests.benchmarks.verdicts.draws import NONE, Extent
 from tests.benchmarks.verdicts.material import read_material
 from tests.benchmarks.verdicts.rivals import RIVALS, play
@@ -65,6 +65,7 @@ def main() -> None:
         judged = stages.map("windows", windows.judge, windows.tasks(scored, extent))
         nulls = stages.map("null streams", streams.count_false_alarms, streams.null_tasks(scored, extent))
         delays = stages.map("delays", streams.measure_delays, streams.delay_tasks(scored, extent))
+        cycles = stages.map("weeks", weeks.watch, weeks.tasks(scored, extent))
         estimates = stages.map("accuracy", accuracy.measure, accuracy.tasks(scored, extent))
         readings = stages.map("calibration", calibration.read, calibration.tasks(scored, extent))
     print(f"rivals: {', '.join(given.rivals) or 'none'} ...", file=sys.stderr, flush=True)
@@ -72,6 +73,7 @@ def main() -> None:
         windows=windows.add_up(_flat(judged)),
         nulls=streams.add_up_nulls(nulls),
         delays=streams.add_up_delays(_flat(delays)),
+        weeks=weeks.add_up(cycles),
         estimates=accuracy.add_up(_flat(estimates)),
         readings=_flat(readings),
         costs=cost,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ from monitoring.baseline import Baseline, build_baseline, detector_scores
 from monitoring.core.bundle import MANIFEST, Bundle, open_bundle
 from monitoring.core.runtime import ClassifierRuntime
 from monitoring.core.signals import SIGNALS, Predictions
-from monitoring.core.types import utc_now
 from monitoring.signals import Traffic, traffic_of
 from tests.benchmarks.verdicts.draws import FAR, NEAR, NONE, Rows, Urns
 from tests.benchmarks.verdicts.material import Material
@@ -29,6 +29,7 @@ from tests.benchmarks.verdicts.material import Material
 MODEL = "bench"
 VALIDATION = "validation"
 ENCODED_AT_ONCE = 256
+MOMENT = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,10 @@ class Scored:
 
     def baseline(self, size: int, number: int = 0) -> Baseline:
         """The project's baseline on rows drawn from the pool; its bins are made on the validation rows."""
-        rows = self.urns.baseline(size, number)
+        return self.baseline_of(self.urns.baseline(size, number), seed=number)
+
+    def baseline_of(self, rows: Rows, *, seed: int) -> Baseline:
+        """The same on the rows of these numbers."""
         return build_baseline(
             predictions=self.take(rows),
             texts=self.texts[rows].tolist(),
@@ -75,18 +79,18 @@ class Scored:
             classes=self.classes,
             edges_from=self.take(self.places[VALIDATION]),
             vocabulary=self.vocabulary.tolist(),
-            seed=number,
+            seed=seed,
         )
 
-    def traffic(self, rows: Rows) -> Traffic:
-        """Those rows as a window."""
+    def traffic(self, rows: Rows, *, start: datetime = MOMENT, end: datetime = MOMENT) -> Traffic:
+        """Those rows as a window, each from another client."""
         return traffic_of(
             self.take(rows),
             self.classes,
             ids=[str(number) for number in range(len(rows))],
             texts=self.texts[rows].tolist(),
-            start=utc_now(),
-            end=utc_now(),
+            start=start,
+            end=end,
         )
 
     def detector_scores(self, baseline: Baseline) -> dict[str, NDArray[np.float64]]:

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from tests.benchmarks.verdicts.accuracy import LABELS, Estimates
 from tests.benchmarks.verdicts.calibration import Reading
 from tests.benchmarks.verdicts.costs import Costs
 from tests.benchmarks.verdicts.draws import ACCURACY_SCENARIOS, NONE, STREAM_SCENARIOS, WINDOW_SCENARIOS, WINDOW_SIZES
 from tests.benchmarks.verdicts.rivals import Played
 from tests.benchmarks.verdicts.streams import THRESHOLD, Delay, NullStreams, detector_name
+from tests.benchmarks.verdicts.weeks import KINDS, Weeks
 from tests.benchmarks.verdicts.windows import ANY, DRIFT, Alarms
 
 WITHOUT, WITH = "without labels", f"with {LABELS} labels"
@@ -25,6 +28,7 @@ class Measured:
     windows: Sequence[Alarms]
     nulls: Sequence[NullStreams]
     delays: Sequence[Delay]
+    weeks: Sequence[Weeks]
     estimates: Sequence[Estimates]
     readings: Sequence[Reading]
     costs: Costs
@@ -57,6 +61,7 @@ def report(measured: Measured) -> str:
             power(measured),
             null_streams(measured),
             delays(measured),
+            weeks(measured),
             accuracy(measured),
             calibration(measured),
             costs(measured),
@@ -132,6 +137,30 @@ def delays(measured: Measured) -> str:
     ]
     title = "Sequential: predictions from the change to the alarm, median (p90), share found within 10,000"
     return markdown(title, ["", *(scenario.name for scenario in STREAM_SCENARIOS)], rows)
+
+
+def weeks(measured: Measured) -> str:
+    """Alarms of the detector, and windows with verdict DRIFT, while the week's cycle is learned and after."""
+    rows = [
+        [
+            part.kind,
+            str(part.streams),
+            f"{part.early}; {part.late}",
+            *(f"{drifts} of {windows}" for drifts, windows in part.drift),
+            "" if part.kind != KINDS[-1].name else f"{float(np.median(part.delays)):,.0f}",
+        ]
+        for part in measured.weeks
+    ]
+    columns = [
+        "",
+        "streams",
+        "detector's alarms, weeks 1-2; 3-4",
+        "DRIFT windows, weeks 1-2",
+        "weeks 3-4",
+        "weeks 5-6",
+        "median delay of the detector",
+    ]
+    return markdown("Six weeks at 5,000 predictions a day, the default budget, windows of 500", columns, rows)
 
 
 def accuracy(measured: Measured) -> str:

@@ -15,6 +15,7 @@ from tests.benchmarks.verdicts.costs import Costs
 from tests.benchmarks.verdicts.draws import ACCURACY_SCENARIOS, NONE, STREAM_SCENARIOS, WINDOW_SCENARIOS, WINDOW_SIZES
 from tests.benchmarks.verdicts.rivals import Played
 from tests.benchmarks.verdicts.streams import THRESHOLD, Delay, NullStreams, add_up_delays, add_up_nulls, detector_name
+from tests.benchmarks.verdicts.weeks import KINDS, Weeks
 from tests.benchmarks.verdicts.windows import ANY, DRIFT, Alarms
 
 WINDOWS = {"far_100", "far_500", "far_2000", "far_20000"}
@@ -43,6 +44,10 @@ def measured() -> tables.Measured:
             Estimates(method, s.name, (0.9, 0.8), (0.8, 0.8), (True, False), (False, False))
             for method in (tables.WITHOUT, tables.WITH)
             for s in ACCURACY_SCENARIOS
+        ],
+        weeks=[
+            Weeks(kind.name, 2, 8, 0, ((24, 140), (0, 140), (70, 140)), (100.0, 104.0))
+            for kind in (KINDS[1], KINDS[-1])
         ],
         readings=[Reading("smECE", n, 0.01, 0.02, 100) for n in WINDOW_SIZES],
         costs=COSTS,
@@ -82,6 +87,12 @@ def test_rivals_stand_beside_ours_and_a_missing_one_says_why(measured: tables.Me
     assert "| verdict DRIFT | .002 (1,000) |" in report
     assert "| Other |  | 33 % found, 1 false before |" in report
     assert "| gone | not installed: no wheel |" in report
+
+
+def test_the_weeks_are_told_span_by_span(measured: tables.Measured) -> None:
+    report = tables.report(measured)
+    assert "| cycle | 2 | 8; 0 | 24 of 140 | 0 of 140 | 70 of 140 |  |" in report
+    assert "| cycle, then far 5 % | 2 | 8; 0 | 24 of 140 | 0 of 140 | 70 of 140 | 102 |" in report
 
 
 def test_parts_of_the_processes_add_up() -> None:

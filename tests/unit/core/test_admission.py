@@ -1,4 +1,4 @@
-"""One client or one text weighs a bounded amount a minute, whatever the model answers."""
+"""One client weighs a bounded amount a minute, one text an hour, whatever the model answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.core.admission import BUCKETS, KEPT_MINUTES, Admission
+from monitoring.core.admission import BUCKETS, KEPT, SPANS, Admission
 
 SECOND = 1_000_000
 
@@ -37,11 +37,13 @@ def test_the_same_text_from_many_clients_is_bounded_as_well_where_texts_are_kept
     assert sum(Admission(floor=10, share=0.01).judge([row(f"c{n}", None) for n in range(500)])) == 500
 
 
-def test_every_minute_and_every_version_begins_anew() -> None:
+def test_a_client_begins_anew_every_minute_a_text_every_hour_and_both_in_every_version() -> None:
     admission = Admission(floor=5, share=0.01)
-    burst = [row("bot", "hello", second=second) for second in (0, 61) for _ in range(20)]
-    shadow = [row("bot", "hello", version="v2") for _ in range(20)]
-    assert sum(admission.judge([*burst, *shadow])) == 15
+    client = [row("bot", f"attempt {second}.{n}", second=second) for second in (0, 61) for n in range(20)]
+    assert sum(admission.judge(client)) == 10
+    text = [row(f"c{second}.{n}", "hello", second=second) for second in (0, 61, 3601) for n in range(20)]
+    assert sum(admission.judge(text)) == 10
+    assert sum(admission.judge([row("bot", "hello", version="v2") for _ in range(20)])) == 5
 
 
 def test_what_was_shipped_before_is_remembered_within_the_minute() -> None:
@@ -63,6 +65,5 @@ def test_no_client_ever_weighs_more_than_its_bound(sent: list[tuple[int, int]]) 
 def test_the_state_is_bounded() -> None:
     admission = Admission()
     admission.judge([row(f"client-{n}", f"message {n}", second=n / 100) for n in range(100_000)])
-    kept = admission._minutes
-    assert len(kept) <= KEPT_MINUTES
-    assert all(len(minute.clients) <= BUCKETS and len(minute.texts) <= BUCKETS for minute in kept.values())
+    assert len(admission._spans) <= KEPT * len(SPANS)
+    assert all(len(span.counted) <= BUCKETS for span in admission._spans.values())

@@ -66,8 +66,10 @@ def test_a_window_is_no_more_often_unlike_its_own_hours_than_the_level_says(rng:
     assert found <= 11
 
 
-def test_the_log_is_asked_only_where_something_moved(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("slices", [(), ("channel",)], ids=["the whole", "declared slices"])
+def test_the_log_is_asked_only_where_something_moved(rng: np.random.Generator, slices: tuple[str, ...]) -> None:
     baseline = baseline_of(600, rng)
+    settings = MonitorSettings(slices=slices)
     asked = 0
 
     def usual() -> Weekly:
@@ -78,7 +80,7 @@ def test_the_log_is_asked_only_where_something_moved(rng: np.random.Generator) -
     def judge(**traffic: float) -> Verdict:
         window, _ = window_of(400, rng, **traffic)
         return judge_window(
-            baseline, window, model="m", version="v", settings=MonitorSettings(), alpha=1e-3, read_weekly=usual
+            baseline, window, model="m", version="v", settings=settings, alpha=1e-3, read_weekly=usual
         ).verdict
 
     assert judge() is Verdict.STABLE
