@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from prometheus_client import start_http_server
 
 from monitoring.alerts import OutboxSender
 from monitoring.asking import keep_queue
-from monitoring.core.admission import Admission
+from monitoring.core.admission import Admission, Sender
 from monitoring.core.cli import open_ledger, open_registry
 from monitoring.core.errors import Conflict, MisConfigured
 from monitoring.core.ledger import label_queue, profiles, ticks, versions
@@ -43,9 +43,11 @@ class Routines:
         self._settings = settings
         self._ledger = ledger
         self._now = clock
-        self._log = PredictionLog(
-            settings.log_url, admission=Admission(settings.log.counted_rows, settings.log.counted_share)
-        )
+        counted: Mapping[Sender, int] = {
+            "unit": settings.log.counted_per_minute,
+            "text": settings.log.repeats_per_hour,
+        }
+        self._log = PredictionLog(settings.log_url, admission=Admission(counted, settings.log.counted_share))
         registry = open_registry(settings, ledger)
         self._monitor = Monitor(ledger=ledger, log=self._log, registry=registry, settings=settings)
 
