@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from monitoring.core.cli import LISTENING
+
 if TYPE_CHECKING:
     from monitoring.core.settings import Settings
 
@@ -24,6 +27,7 @@ COLOURS = {"serve": "cyan", "monitor": "magenta", "worker": "yellow", "up": "gre
 TRAINS_WITH = ("torch", "transformers", "peft")
 STOP_SECONDS = 20.0
 LONGEST_LINE = 1 << 20
+OWN_PORT = re.compile(re.escape(LISTENING) + r"http://\S+:(\d+)")
 
 
 @click.command()
@@ -52,6 +56,8 @@ class Part:
 
     role: str
     process: asyncio.subprocess.Process
+    port: asyncio.Future[int]
+    """The port that it serves on, once it says so; a role without one never does."""
 
 
 class Troupe:
@@ -119,10 +125,10 @@ class Troupe:
                     os.killpg(part.process.pid, signal.SIGKILL)
 
     async def _announce(self) -> None:
-        """Say where to go, once it is there."""
-        server, monitor = self._settings.server, self._settings.monitor
-        await asyncio.gather(_answers(server.host, server.port), _answers(monitor.host, monitor.port))
-        api, gauges = _url(server.host, server.port), _url(monitor.host, monitor.port)
+        """Say where to go, once our own roles say that they are there: at the port, somebody else may answer."""
+        ports = {part.role: part.port for part in self._parts}
+        api = _url(self._settings.server.host, await ports["serve"])
+        gauges = _url(self._settings.monitor.host, await ports["monitor"])
         tell("up", f"ready  API      {api}/docs")
         tell("up", f"       console  {api}/console")
         tell("up", f"       metrics  {api}/metrics and {gauges}/metrics")
@@ -158,7 +164,7 @@ async def _start(role: str) -> Part:
         start_new_session=True,  # Ctrl-C is for us to pass on
     )
     tell("up", f"{role} started, process {process.pid}")
-    return Part(role, process)
+    return Part(role, process, asyncio.get_running_loop().create_future())
 
 
 async def _listen(part: Part) -> None:
@@ -170,19 +176,10 @@ async def _listen(part: Part) -> None:
             continue
         if not line:
             return
-        tell(part.role, line.decode(errors="replace").rstrip())
-
-
-async def _answers(host: str, port: int) -> None:
-    """Return when something listens there."""
-    while True:
-        try:
-            _, writer = await asyncio.open_connection(_reachable(host), port)
-        except OSError:
-            await asyncio.sleep(0.2)
-        else:
-            writer.close()
-            return
+        said = line.decode(errors="replace").rstrip()
+        tell(part.role, said)
+        if not part.port.done() and (found := OWN_PORT.search(said)):
+            part.port.set_result(int(found[1]))
 
 
 def _leave_with_parent() -> None:
@@ -199,8 +196,5 @@ def _ending(process: asyncio.subprocess.Process) -> str:
 
 
 def _url(host: str, port: int) -> str:
-    return f"http://{_reachable(host)}:{port}"
-
-
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    reachable = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

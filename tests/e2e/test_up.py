@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -26,8 +26,8 @@ WITHOUT_TORCH = f"import sys; sys.modules['torch'] = None; {MAIN}"
 class Running:
     """A `leeway up` under way. Whatever is left of it after the test is killed."""
 
-    def __init__(self, program: str = MAIN) -> None:
-        self.api, self.gauges = free_ports(2)
+    def __init__(self, program: str = MAIN, ports: Sequence[int] = ()) -> None:
+        self.api, self.gauges = ports or free_ports(2)
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, "up"],
             stdout=subprocess.PIPE,
@@ -154,3 +154,33 @@ def test_before_init_the_cure_is_named(home: Path) -> None:
     refused = subprocess.run([sys.executable, "-c", MAIN, "up"], capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert "run `leeway init`" in refused.stderr
+
+
+def test_where_another_answers_on_the_port_nothing_is_announced_and_the_cure_is_named(initialised: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as api, socket.create_server(("127.0.0.1", 0)) as gauges:
+        running = Running(ports=[other.getsockname()[1] for other in (api, gauges)])
+        try:
+            assert running.end() == 1
+        finally:
+            running.clean_up()
+    said = "".join(running.said)
+    assert "ready" not in said
+    assert f"port {running.api} on 127.0.0.1 is taken by another process" in said
+    assert "server.port in leeway.toml, or LEEWAY_SERVER__PORT" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(("role", "section"), [("serve", "server"), ("monitor", "monitor")])
+def test_a_role_whose_port_is_taken_says_so_in_one_line(
+    initialised: Path, monkeypatch: pytest.MonkeyPatch, role: str, section: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv(f"LEEWAY_{section.upper()}__PORT", str(port))
+        refused = subprocess.run([sys.executable, "-c", MAIN, role], capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == (
+        f"error: port {port} on 127.0.0.1 is taken by another process: stop that one, "
+        f"or set another {section}.port in leeway.toml, or LEEWAY_{section.upper()}__PORT"
+    )
+    assert "Traceback" not in refused.stderr

@@ -207,7 +207,7 @@ def test_the_monitor_runs_until_it_is_told_to_stop(world: World) -> None:
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            address = next(line.rpartition(" ")[2].strip() for line in process.stderr if "metrics on" in line)
+            address = next(line.rpartition(" ")[2].strip() for line in process.stderr if "listening on" in line)
             rows = f'leeway_monitored_predictions_total{{model="{MODEL}",version="{MODEL}@1"}} 50.0'
             wait_until(lambda: rows in _scrape(address))
             process.send_signal(signal.SIGTERM)
