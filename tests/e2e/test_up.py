@@ -1,4 +1,4 @@
-"""`leeway up` with its real roles: it starts, it stops, and nobody outlives it."""
+"""`leeway up` with its real roles: it starts, it stops, serving survives the others, and nobody outlives it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tests.e2e.processes import PATIENCE, eventually, is_running
 pytestmark = pytest.mark.slow
 
 MAIN = "from monitoring.core.cli import main; main()"
+IMPATIENT = f"import service.restart; service.restart.WAITS = (0.0,); {MAIN}"
 WITHOUT_TORCH = f"import sys; sys.modules['torch'] = None; {MAIN}"
 
 
@@ -42,7 +43,7 @@ class Running:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Process ids by role."""
+        """Process ids by role, of those started last."""
         found = (re.search(r"(\w+) started, process (\d+)", line) for line in self.said)
         return {match[1]: int(match[2]) for match in found if match}
 
@@ -54,6 +55,10 @@ class Running:
             if text in line:
                 return line
         raise AssertionError(f"{text!r} was never said:\n{''.join(self.said)}")
+
+    def heard(self, text: str) -> str:
+        """The line that has `text`, said already or still to come."""
+        return next((line for line in self.said if text in line), None) or self.until(text)
 
     def rest(self) -> str:
         """Everything it says until it ends."""
@@ -104,7 +109,7 @@ def up(initialised: Path) -> Iterator[Running]:
 def test_it_says_where_to_go_serves_and_stops_cleanly_on_ctrl_c(up: Running) -> None:
     line = up.until("ready  API")
     assert f"http://127.0.0.1:{up.api}/docs" in line
-    up.until("metrics  ")
+    up.until("monitor  http")
     assert list(up.pids) == ["serve", "monitor", "worker"]
     assert httpx.get(f"http://127.0.0.1:{up.api}/v2/health/live").json() == {"live": True}
     assert "API key" in httpx.get(f"http://127.0.0.1:{up.api}/console/login").text
@@ -123,12 +128,40 @@ def test_sigterm_stops_it_as_well(up: Running) -> None:
     assert not any(map(is_running, up.pids.values()))
 
 
-def test_one_that_dies_brings_all_down_loudly(up: Running) -> None:
+def test_the_death_of_serve_ends_all_loudly(up: Running) -> None:
     up.until("ready  API")
-    os.kill(up.pids["monitor"], signal.SIGKILL)
+    os.kill(up.pids["serve"], signal.SIGKILL)
     assert up.end() == 1
-    assert "monitor HAS ENDED with signal SIGKILL: stopping the others" in "".join(up.said)
+    assert "serve HAS ENDED with signal SIGKILL: stopping the others" in "".join(up.said)
     assert not any(map(is_running, up.pids.values()))
+
+
+@pytest.mark.parametrize("role", ["monitor", "worker"])
+def test_another_that_dies_is_started_again_while_serving_goes_on(up: Running, role: str) -> None:
+    up.until("monitor  http")
+    before = up.pids
+    os.kill(before[role], signal.SIGKILL)
+    assert "starting it again in 2 s, serving goes on" in up.until(f"{role} HAS ENDED with signal SIGKILL")
+    up.until(f"{role} started")
+    assert up.pids == before | {role: up.pids[role]} != before
+    assert httpx.get(f"http://127.0.0.1:{up.api}/v2/health/live").json() == {"live": True}
+    up.process.send_signal(signal.SIGINT)
+    assert up.end() == 0
+    assert not any(map(is_running, [*before.values(), *up.pids.values()]))
+
+
+def test_one_that_dies_again_and_again_is_given_up_and_serving_goes_on(initialised: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        running = Running(IMPATIENT, ports=[*free_ports(1), other.getsockname()[1]])
+        try:
+            assert "exit code 1, death 2 in a row within 60 s" in running.until("GIVEN UP; serving goes on")
+            assert "run `leeway monitor` beside this" in running.until("put that right")
+            running.heard("ready  API")
+            assert httpx.get(f"http://127.0.0.1:{running.api}/v2/health/live").json() == {"live": True}
+            running.process.send_signal(signal.SIGINT)
+            assert running.end() == 0
+        finally:
+            running.clean_up()
 
 
 def test_nobody_outlives_it_when_it_is_killed(up: Running) -> None:
