@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from monitoring.core.errors import MisConfigured
+from monitoring.core.variables import PREFIX, find_strangers
 
 CONFIG_FILE = "leeway.toml"
 
@@ -189,7 +190,7 @@ class AlertSettings(Section):
 class Settings(BaseSettings):
     """Everything that can be set. `home` holds all state of the embedded default."""
 
-    model_config = SettingsConfigDict(env_prefix="LEEWAY_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
     home: Path = Path(".leeway")
     database_url: str = ""
@@ -249,6 +250,7 @@ def home_folder() -> Path:
 
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings, turning every fault into one readable MisConfigured."""
+    _refuse_strangers()
     try:
         return Settings(**({"home": home_folder()} | overrides))
     except ValidationError as error:
@@ -259,3 +261,24 @@ def load_settings(**overrides: Any) -> Settings:
         raise MisConfigured(f"settings in LEEWAY_…: {error}: it must be JSON, as in [0.1, 0.25]") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MisConfigured(f"{home_folder() / CONFIG_FILE} is not valid TOML: {error}") from error
+
+
+def variables() -> list[str]:
+    """The variable of every setting, and those that hold a whole section as JSON."""
+    found: list[str] = []
+    for name, field in Settings.model_fields.items():
+        variable, section = f"{PREFIX}{name.upper()}", field.annotation
+        found.append(variable)
+        if isinstance(section, type) and issubclass(section, Section):
+            found += [f"{variable}__{key.upper()}" for key in section.model_fields]
+    return found
+
+
+def _refuse_strangers() -> None:
+    strangers = find_strangers(os.environ, variables())
+    if strangers:
+        faults = "; ".join(
+            f"{name} is no setting: " + (f"did you mean {nearest}?" if nearest else "unset it, or see leeway.toml")
+            for name, nearest in strangers.items()
+        )
+        raise MisConfigured(f"settings in LEEWAY_…: {faults}", field=next(iter(strangers)))
