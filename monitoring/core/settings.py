@@ -19,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from monitoring.core.cron import read_cron
 from monitoring.core.errors import MisConfigured
 from monitoring.core.variables import PREFIX, find_strangers
 
@@ -140,6 +141,13 @@ class RetrainSettings(Section):
     lease_seconds: float = Field(30.0, gt=0)
     max_attempts: int = Field(3, ge=1)
 
+    @field_validator("cron")
+    @classmethod
+    def _readable_schedule(cls, cron: str | None) -> str | None:
+        if cron is not None:
+            read_cron(cron)
+        return cron
+
 
 class GateSettings(Section):
     """What a retrained model must show before a person is asked."""
@@ -254,7 +262,10 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**({"home": home_folder()} | overrides))
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')} (got {e['input']!r})"
+            for e in error.errors()
+        )
         field = ".".join(map(str, error.errors()[0]["loc"]))
         raise MisConfigured(f"settings in {home_folder() / CONFIG_FILE} or LEEWAY_…: {faults}", field=field) from error
     except SettingsError as error:  # a variable of a section or list that is not JSON

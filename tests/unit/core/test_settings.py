@@ -72,6 +72,28 @@ def test_a_bad_key_or_value_is_named_with_its_file(home: Path, text: str, field:
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("cron", "problem"),
+    [
+        ("every day", "is not a cron expression of five fields"),
+        ("99 3 * * mon", "is not a cron expression of five fields"),
+        ("0 3 30 2 *", "is a time that never comes"),
+    ],
+)
+def test_a_schedule_is_read_with_the_settings(home: Path, cron: str, problem: str) -> None:
+    write(home, f'[retrain]\ncron = "{cron}"\n')
+    with pytest.raises(MisConfigured) as caught:
+        load_settings()
+    assert f"retrain.cron: '{cron}' {problem}" in caught.value.message
+    assert "write five fields (minute hour day month weekday, UTC)" in caught.value.message
+    assert caught.value.field == "retrain.cron"
+
+
+def test_a_schedule_that_can_be_kept_is_taken_as_it_stands(home: Path) -> None:
+    write(home, '[retrain]\ncron = "0 3 29 2 mon"\n')
+    assert load_settings().retrain.cron == "0 3 29 2 mon"
+
+
 def test_all_faults_are_told_at_once(home: Path) -> None:
     write(home, "[monitor]\nwindow_size = 3\n[server]\nport = -1\n")
     with pytest.raises(MisConfigured, match=r"server\.port.*monitor\.window_size"):
