@@ -29,7 +29,7 @@ def init(*, name: str, as_json: bool) -> None:
 
     settings = load_settings()
     home = settings.home.absolute()
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)  # texts and the ledger are nobody else's; one there is let be
     config = home / CONFIG_FILE
     if not config.exists():
         config.write_text(starter_config())
