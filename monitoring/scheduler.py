@@ -197,4 +197,4 @@ def _clock_trigger(routine: Routine) -> IntervalTrigger | CronTrigger:
     try:
         return read_cron(routine.when)
     except ValueError as error:
-        raise MisConfigured(f"retrain.cron: {error}", field="retrain.cron") from error
+        raise MisConfigured(f"retrain.cron is {routine.when!r}: {error}", field="retrain.cron") from error

@@ -19,7 +19,7 @@ def read_cron(expression: str) -> CronTrigger:
     try:
         trigger = CronTrigger.from_crontab(expression, timezone=UTC)
     except ValueError as error:
-        raise ValueError(f"{expression!r} is not a cron expression of five fields ({error}): {CURE}") from error
+        raise ValueError(f"this is not a cron expression of five fields ({error}): {CURE}") from error
     if trigger.get_next_fire_time(None, _ANY_TIME) is None:
-        raise ValueError(f"{expression!r} is a time that never comes: {CURE}")
+        raise ValueError(f"this is a time that never comes: {CURE}")
     return trigger

@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 from monitoring.core.cron import read_cron
 from monitoring.core.errors import MisConfigured
+from monitoring.core.faults import tell
 from monitoring.core.variables import PREFIX, find_strangers
 
 CONFIG_FILE = "leeway.toml"
@@ -262,12 +263,11 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**({"home": home_folder()} | overrides))
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')} (got {e['input']!r})"
-            for e in error.errors()
-        )
-        field = ".".join(map(str, error.errors()[0]["loc"]))
-        raise MisConfigured(f"settings in {home_folder() / CONFIG_FILE} or LEEWAY_…: {faults}", field=field) from error
+        names = [".".join(map(str, fault["loc"])) for fault in error.errors()]
+        faults = "; ".join(map(tell, names, error.errors()))
+        raise MisConfigured(
+            f"settings in {home_folder() / CONFIG_FILE} or LEEWAY_…: {faults}", field=names[0]
+        ) from error
     except SettingsError as error:  # a variable of a section or list that is not JSON
         raise MisConfigured(f"settings in LEEWAY_…: {error}: it must be JSON, as in [0.1, 0.25]") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
