@@ -20,8 +20,15 @@ from service.operation import find_rollout
 
 router = APIRouter(prefix=HOME, route_class=PageRoute, include_in_schema=False)
 router.include_router(login.router)
+front = APIRouter(include_in_schema=False)
 Text = Annotated[str, Form()]
 SHOWN = 50
+
+
+@front.get("/")
+def front_door() -> Response:
+    """Whoever opens the server's bare address in a browser wants the console."""
+    return RedirectResponse(HOME)
 
 
 @router.get("")
