@@ -8,88 +8,53 @@ A recalibration that the policy decides on is told, but not played: the answers,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 
-from monitoring.baseline import calibration_of
-from monitoring.core.bundle import Bundle
 from monitoring.core.errors import InvalidInput
 from monitoring.core.settings import Settings
-from monitoring.core.signals import Predictions
-from monitoring.core.types import JobState, TrainingJob, Verdict
-from monitoring.episodes import DRIFT, QUALITY
-from monitoring.history import History, TrainingRows, training_rows, windows_of
-from monitoring.policy import Action
-from monitoring.replay import Replay, Score, Sight
+from monitoring.core.types import Verdict
+from monitoring.history import Dated, History, Plan, training_rows, windows_of
+from monitoring.replay import Score
+from monitoring.watched import Advance, Trainer, Watched, WindowResult, iso, or_none, watch
+from monitoring.whatif import Outlook, what_if
 
 HOLDOUT_SHARE = 0.2
 LEAST_ROWS = 100
-ALARMS = frozenset({DRIFT, QUALITY})
-
-Trainer = Callable[[TrainingRows], Bundle]
-Advance = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is replayed: a model that learns from rows before `train_until`, then windows of length `window`."""
-
-    train_until: datetime
-    window: timedelta
-    label_delay: timedelta
-    retrain: bool
-    seed: int
-
-
-@dataclass(frozen=True)
-class WindowResult:
-    """One window as the monitor judged it, beside the truth. None: nothing can be said, as of a window without rows.
-
-    `alarm`: an alert of drift or quality fired at its end; `signals`: effect by signal; `static_accuracy`: of the first
-    model, never retrained; `decision`: what the policy said about retraining.
-    """
-
-    start: datetime
-    end: datetime
-    n: int
-    verdict: Verdict
-    estimated_accuracy: float | None
-    estimate_low: float | None
-    estimate_high: float | None
-    true_accuracy: float | None
-    ece: float | None
-    alarm: bool
-    version: str
-    effect: float = 0.0
-    reason: str = "no predictions"
-    alerts: tuple[str, ...] = ()
-    decision: str = ""
-    static_accuracy: float | None = None
-    signals: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class BacktestResult:
-    """All windows, and what they come to."""
+    """All windows, what they come to, and what they would have come to under other settings."""
 
     windows: tuple[WindowResult, ...]
     summary: Mapping[str, Any]
+    what_if: tuple[Outlook, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; times in ISO 8601."""
-        rows = [asdict(window) | {"start": _iso(window.start), "end": _iso(window.end)} for window in self.windows]
-        return {"windows": rows, "summary": dict(self.summary)}
+        rows = [asdict(window) | {"start": iso(window.start), "end": iso(window.end)} for window in self.windows]
+        outlooks = [asdict(outlook) for outlook in self.what_if]
+        return {"windows": rows, "summary": dict(self.summary), "what_if": outlooks}
 
 
 def backtest(
-    history: History, plan: Plan, settings: Settings, *, train: Trainer, score: Score, advance: Advance
+    history: History,
+    plan: Plan,
+    settings: Settings,
+    *,
+    train: Trainer,
+    score: Score,
+    advance: Advance,
+    workers: int = 1,
 ) -> BacktestResult:
     """Replay `history`; `advance` is told after each window how many rows are done, and of how many.
+
+    `workers`: processes for the what-if.
 
     Raises InvalidInput where the rows before or after `plan.train_until` do not suffice.
     """
@@ -101,26 +66,13 @@ def backtest(
         history, known=first, recent_from=0, holdout=HOLDOUT_SHARE, classes=(), least_new=0, seed=plan.seed
     )
     static = train(learnt)
-    with closing(Replay(settings, label_delay=plan.label_delay, score=score)) as replay:
-        replay.enthrone(static, learnt_until=plan.train_until, now=plan.train_until)
-        baseline_accuracy = replay.champion.baseline.expected_accuracy
-        windows: list[WindowResult] = []
-        retrainings: list[dict[str, Any]] = []
-        for start, end, rows in spans:
-            if rows.start == rows.stop:
-                windows.append(_empty(start, end, replay.champion.version.name))
-                continue
-            texts, truth = history.texts[rows], history.labels[rows]
-            sight, answers = replay.show(texts, truth, history.times[rows], start=start, end=end)
-            alone = score(static, texts) if retrainings else answers
-            windows.append(_result(sight, answers, alone, truth, replay, static, start, end))
-            if sight.job is not None and plan.retrain:
-                retrainings.append(_retrain(history, plan, settings, sight.job, replay, train, end))
-            elif sight.job is not None:
-                replay.finish(sight.job, JobState.FAILED, now=end)
-            advance(rows.stop - first, len(history) - first)
-    summary = _summary(windows, plan, len(learnt), len(history) - first, baseline_accuracy, retrainings)
-    return BacktestResult(tuple(windows), summary)
+    dated = Dated(history, plan, first, [span for span in spans if span[2].start < span[2].stop])
+    seen = watch(dated, settings, static, score, train=train if plan.retrain else None, advance=advance)
+    empty = [_empty(start, end) for start, end, rows in spans if rows.start == rows.stop]
+    windows = sorted([*seen.windows, *empty], key=lambda window: window.start)
+    summary = _summary(windows, plan, len(learnt), len(history) - first, seen)
+    outlooks = what_if(dated, settings, static, score, workers=workers) if plan.what_if else ()
+    return BacktestResult(tuple(windows), summary, outlooks)
 
 
 def fitted_settings(settings: Settings, *, rows: int, windows: int, length: timedelta) -> Settings:
@@ -130,71 +82,8 @@ def fitted_settings(settings: Settings, *, rows: int, windows: int, length: time
     return settings.model_copy(update={"monitor": settings.monitor.model_copy(update=traffic)})
 
 
-def _retrain(
-    history: History, plan: Plan, settings: Settings, job: TrainingJob, replay: Replay, train: Trainer, now: datetime
-) -> dict[str, Any]:
-    """Train on all that is labelled by now; the hold-out is of rows since the drift began, or of the newest."""
-    learnt_until = now - plan.label_delay
-    known = history.before(learnt_until)
-    onset = job.request.get("onset_at")
-    recent = known if onset is None else history.before(datetime.fromisoformat(onset))
-    learnt = training_rows(
-        history,
-        known=known,
-        recent_from=max(min(recent, known - settings.monitor.window_size), 0),
-        holdout=settings.retrain.holdout_fraction,
-        classes=replay.champion.version.labels,
-        least_new=settings.retrain.new_class_examples,
-        seed=plan.seed,
-    )
-    bundle = train(learnt)
-    replay.finish(job, JobState.SUCCEEDED, now=now)
-    version = replay.enthrone(bundle, learnt_until=learnt_until, now=now)
-    return {
-        "at": _iso(now),
-        "version": version.name,
-        "cause": job.cause,
-        "reason": job.reason,
-        "rows": len(learnt),
-        "holdout_accuracy": _known(replay.champion.baseline.expected_accuracy),
-    }
-
-
-def _result(
-    sight: Sight,
-    answers: Predictions,
-    alone: Predictions,
-    truth: Sequence[str],
-    replay: Replay,
-    static: Bundle,
-    start: datetime,
-    end: datetime,
-) -> WindowResult:
-    report = sight.report
-    correct = _correct(answers, replay.champion.version.labels, truth)
-    return WindowResult(
-        start=start,
-        end=end,
-        n=report.n,
-        verdict=report.verdict,
-        estimated_accuracy=_known(report.estimated_accuracy.value),
-        estimate_low=_known(report.estimated_accuracy.low),
-        estimate_high=_known(report.estimated_accuracy.high),
-        true_accuracy=float(correct.mean()),
-        ece=_known(calibration_of(answers.confidence, correct)["ece_debiased"]),
-        alarm=bool(ALARMS.intersection(sight.fired)),
-        version=replay.champion.version.name,
-        effect=report.effect,
-        reason=report.reason,
-        alerts=sight.fired,
-        decision=sight.decision.reason if sight.decision.action is not Action.NONE else "",
-        static_accuracy=float(_correct(alone, static.config.labels, truth).mean()),
-        signals={finding.signal: finding.effect for finding in report.findings},
-    )
-
-
-def _empty(start: datetime, end: datetime, version: str) -> WindowResult:
-    return WindowResult(start, end, 0, Verdict.INCONCLUSIVE, None, None, None, None, None, False, version)
+def _empty(start: datetime, end: datetime) -> WindowResult:
+    return WindowResult(start, end, 0, Verdict.INCONCLUSIVE, None, None, None, None, None, False, "")
 
 
 def _summary(
@@ -202,40 +91,55 @@ def _summary(
     plan: Plan,
     trained_on: int,
     predictions: int,
-    baseline_accuracy: float,
-    retrainings: Sequence[Mapping[str, Any]],
+    seen: Watched,
 ) -> dict[str, Any]:
-    judged = [window for window in windows if window.estimated_accuracy is not None]
-    errors = [abs((w.estimated_accuracy or 0.0) - (w.true_accuracy or 0.0)) for w in judged]
-    held = [(w.estimate_low or 0.0) <= (w.true_accuracy or 0.0) <= (w.estimate_high or 0.0) for w in judged]
     alarms = [window for window in windows if window.alarm]
     return {
-        "train_until": _iso(plan.train_until),
+        "train_until": iso(plan.train_until),
         "trained_on": trained_on,
         "label_delay_days": plan.label_delay / timedelta(days=1),
         "windows": len(windows),
         "predictions": predictions,
         "alarms": len(alarms),
-        "first_alarm": _iso(alarms[0].end) if alarms else None,
+        "first_alarm": iso(alarms[0].end) if alarms else None,
         "verdicts": {verdict: sum(w.verdict is verdict for w in windows) for verdict in Verdict},
-        "baseline_accuracy": _known(baseline_accuracy),
+        "baseline_accuracy": or_none(seen.baseline_accuracy),
         "static_accuracy": _overall(windows, "static_accuracy"),
         "retrained_accuracy": _overall(windows, "true_accuracy") if plan.retrain else None,
-        "estimate_error": float(np.mean(errors)) if errors else None,
-        "estimate_coverage": float(np.mean(held)) if held else None,
-        "retrainings": list(retrainings),
+        "labels_per_window": plan.labels_per_window,
+        **estimate_figures(windows),
+        "retrainings_asked": sum(window.asked for window in windows),
+        "retrainings": list(seen.retrainings),
     }
+
+
+def estimate_figures(windows: Sequence[WindowResult]) -> dict[str, float | None]:
+    """How good the estimates were, over windows: None where there are none.
+
+    `estimate_error`: mean |estimate - truth|; `estimate_floor`: what a perfect estimator's would be, since the truth of
+    a window is itself a draw of n; `estimate_bias`: mean estimate - truth; `estimate_coverage`: share of intervals that
+    hold the truth; `cannot_tell`: share of windows of which the estimator said so.
+    """
+    judged = [
+        (window, window.estimated_accuracy, window.true_accuracy)
+        for window in windows
+        if window.estimated_accuracy is not None and window.true_accuracy is not None
+    ]
+    names = ("estimate_error", "estimate_floor", "estimate_bias", "estimate_coverage", "cannot_tell")
+    if not judged:
+        return dict.fromkeys(names)
+    off = np.array([estimate - truth for _, estimate, truth in judged])
+    floor = [math.sqrt(2 / math.pi * truth * (1 - truth) / window.n) for window, _, truth in judged]
+    held = [(w.estimate_low or 0.0) <= truth <= (w.estimate_high or 1.0) for w, _, truth in judged]
+    doubted = [window.trustworthy is False for window, _, _ in judged]
+    figures = (np.abs(off).mean(), np.mean(floor), off.mean(), np.mean(held), np.mean(doubted))
+    return dict(zip(names, map(float, figures), strict=True))
 
 
 def _overall(windows: Sequence[WindowResult], name: str) -> float | None:
     """A share over all predictions."""
     rows = [(window.n, getattr(window, name)) for window in windows if window.n]
     return sum(n * share for n, share in rows) / sum(n for n, _ in rows) if rows else None
-
-
-def _correct(answers: Predictions, classes: Sequence[str], truth: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    predicted = np.asarray(classes, dtype=np.str_)[answers.predicted]
-    return np.asarray(predicted == np.asarray(truth, dtype=np.str_))
 
 
 def _check(history: History, first: int, plan: Plan) -> None:
@@ -250,12 +154,3 @@ def _check(history: History, first: int, plan: Plan) -> None:
                 f"only {rows} rows are {when} {plan.train_until:%Y-%m-%d}, at least {LEAST_ROWS} are needed: {cure}",
                 field="train_until",
             )
-
-
-def _known(value: float) -> float | None:
-    """JSON has no nan."""
-    return value if math.isfinite(value) else None
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()

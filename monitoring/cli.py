@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import getpass
-from pathlib import Path
 from typing import Any
 
 import click
 
 from monitoring.cli_backtest import backtest
 from monitoring.cli_labels import labels
+from monitoring.cli_report import report
 from monitoring.cli_state import audit, doctor, status
 from monitoring.core.cli import LISTENING, open_ledger, print_json
-from monitoring.core.errors import Conflict, NotReady
+from monitoring.core.errors import Conflict
 from monitoring.core.settings import CONFIG_FILE, load_settings
 from monitoring.core.types import Role, utc_now
 
@@ -69,47 +69,6 @@ def monitor() -> None:
     stopping.wait()
     log.info("stopping: what is under way is finished first")
     process.stop()
-
-
-@click.command()
-@click.argument("model")
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="HTML file to write.")
-@as_json_option
-def report(*, model: str, out: Path, as_json: bool) -> None:
-    """Write a page on MODEL's champion: accuracy, drift, calibration, and what moved."""
-    from monitoring.core.ledger import alerts, labels, verdicts, versions
-    from monitoring.core.types import Variant
-    from monitoring.report import MAX_WINDOWS, render_report
-
-    settings = load_settings()
-    ledger = open_ledger(settings)
-    with ledger.read() as connection:
-        production = versions.model_state(connection, model).production
-        if production is None:
-            raise NotReady(f"{model} has no production version to report on; `leeway candidates` lists what waits")
-        version = versions.get(connection, production)
-        found = verdicts.reports(connection, model, version=production, limit=MAX_WINDOWS)
-        known = {kept: values for _, kept, values, _ in verdicts.load_gauges(connection)}
-        history = alerts.find(connection, model=model)
-        outcomes = labels.find_outcomes(connection, version=production, variants=[Variant.PRODUCTION])
-    ledger.close()
-    page = render_report(
-        [kept for _, kept in reversed(found)],
-        version,
-        baseline_accuracy=known.get(production, {}).get("baseline_accuracy"),
-        leeway=settings.monitor.leeway,
-        alerts=history,
-        outcomes=outcomes,
-        made_at=utc_now(),
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page)
-    if as_json:
-        latest = found[0][1] if found else None
-        verdict = None if latest is None else latest.verdict
-        print_json({"file": str(out), "version": version.name, "windows": len(found), "verdict": verdict})
-    else:
-        click.echo(f"{out}: {len(found)} windows of {version.name}")
 
 
 @click.group()

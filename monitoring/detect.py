@@ -117,7 +117,7 @@ def judge_window(
 def signal_findings(baseline: Baseline, window: Traffic, *, leeway: float, alpha: float) -> tuple[SignalFinding, ...]:
     """Every signal's two-sample test; with Holm's correction, the chance of any false finding is at most `alpha`."""
     strangeness = baseline.strangeness(window.signals)
-    worth = _worth(window, strangeness)
+    worth = worth_of(window, strangeness)
     results = {"labels": _class_test(baseline, window, worth)}
     results |= {name: ks_test(baseline.signals[name], window.signals[name], worth) for name in SIGNALS}
     results["strangeness"] = _tail_test(baseline, strangeness, worth)
@@ -197,7 +197,7 @@ def _effects(findings: Sequence[SignalFinding]) -> str:
     return ", ".join(f"{finding.signal} by {finding.effect:.2f}" for finding in findings)
 
 
-def _worth(window: Traffic, strangeness: Floats) -> float:
+def worth_of(window: Traffic, strangeness: Floats) -> float:
     """How many independent rows a row of the window is worth, where clients send several; at most 1."""
     _, clients = np.unique(window.units, return_inverse=True)  # numbers, which each score then groups quickly
     scores = (strangeness, *(window.signals[name] for name in ("confidence", "length")))

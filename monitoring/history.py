@@ -1,4 +1,4 @@
-"""A dated, labelled past: who is trained on which rows, and which rows make a window."""
+"""A dated, labelled past: who is trained on which rows, which rows make a window, and which of them get a label."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from monitoring.core import datafile
 from monitoring.core.errors import InvalidInput
 
 TRAIN, VALIDATION, HOLDOUT = "train", "validation", "holdout"
 VALIDATION_SHARE = 0.15
 LEAST_EXAMPLES = 2
+Span = tuple[datetime, datetime, slice]
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,71 @@ class History:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def only(self, rows: Sequence[int]) -> History:
+        """The rows at these places, given in rising order."""
+        return History(
+            [self.texts[row] for row in rows], [self.labels[row] for row in rows], [self.times[row] for row in rows]
+        )
+
     def before(self, moment: datetime) -> int:
         """The number of rows before `moment`."""
         return bisect_left(self.times, moment)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is replayed: a model that learns from rows before `train_until`, then windows of length `window`.
+
+    `labels_per_window`: so many answers of each, drawn at random, get a label; None: all do. `what_if`: judge the same
+    answers by other settings, too.
+    """
+
+    train_until: datetime
+    window: timedelta
+    label_delay: timedelta
+    retrain: bool
+    seed: int
+    labels_per_window: int | None = None
+    what_if: bool = True
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which rows of a window are labelled, (n,): all, or a sample drawn blindly, each with the same `probability`."""
+
+    rows: NDArray[np.bool_]
+    probability: float
+
+    @classmethod
+    def draw(cls, n: int, most: int | None, rng: np.random.Generator) -> Asked:
+        """All n rows, or `most` of them drawn at random."""
+        if most is None or most >= n:
+            return cls(np.ones(n, dtype=np.bool_), 1.0)
+        rows = np.zeros(n, dtype=np.bool_)
+        rows[rng.choice(n, size=most, replace=False)] = True
+        return cls(rows, most / n)
+
+
+@dataclass(frozen=True)
+class Dated:
+    """The past as it is replayed: rows from `first` on, in `spans` that hold at least one; which rows get a label."""
+
+    history: History
+    plan: Plan
+    first: int
+    spans: Sequence[Span]
+
+    def asked(self, rows: slice) -> Asked:
+        """The same rows whenever they are shown."""
+        rng = np.random.default_rng([self.plan.seed, rows.start])
+        return Asked.draw(rows.stop - rows.start, self.plan.labels_per_window, rng)
+
+    def labelled(self) -> History:
+        """Only what is ever labelled."""
+        kept = np.ones(len(self.history), dtype=np.bool_)
+        for _, _, rows in self.spans:
+            kept[rows] = self.asked(rows).rows
+        return self.history.only(np.flatnonzero(kept).tolist())
 
 
 @dataclass(frozen=True)
@@ -55,7 +121,7 @@ def read_history(path: Path, *, text: str, label: str, time: str) -> History:
     return History([texts[row] for row in order], [labels[row] for row in order], [times[row] for row in order])
 
 
-def windows_of(history: History, start: datetime, length: timedelta) -> Iterator[tuple[datetime, datetime, slice]]:
+def windows_of(history: History, start: datetime, length: timedelta) -> Iterator[Span]:
     """The windows from `start` to the last row: begin, end, and the rows in between."""
     while history.before(start) < len(history):
         end = start + length

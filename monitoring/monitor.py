@@ -21,8 +21,9 @@ from monitoring.budget import alarm_budget
 from monitoring.conclusions import conclude, decide_retraining, stand
 from monitoring.core import bundle as bundles
 from monitoring.core.errors import Conflict, NotReady
-from monitoring.core.ledger import labels, rollout_evidence, verdicts, versions
+from monitoring.core.ledger import labels, profiles, rollout_evidence, verdicts, versions
 from monitoring.core.ledger.database import Ledger
+from monitoring.core.ledger.profiles import KeptProfile
 from monitoring.core.ledger.rollout_evidence import Exposure
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.registry import Registry
@@ -32,6 +33,7 @@ from monitoring.episodes import DRIFT
 from monitoring.intake import TICK_COLUMNS, Reign, exposures_of
 from monitoring.labelling import join_feedback
 from monitoring.policy import Decision
+from monitoring.profiles import pack
 from monitoring.progress import Progress
 from monitoring.sighting import Champion, Sighting, look
 from monitoring.stats.sequential import EDetector
@@ -203,8 +205,21 @@ class Monitor:
 
 
 def _keep_sighting(connection: Connection, sighting: Sighting, now: datetime) -> None:
-    for report in sighting.reports:
+    for report, profile in zip(sighting.reports, sighting.profiles, strict=True):
         verdicts.save_report(connection, report)
+        profiles.save(
+            connection,
+            KeptProfile(
+                model=report.model,
+                version=report.version,
+                baseline=profile.spec.digest,
+                window_start=report.window_start,
+                window_end=report.window_end,
+                windows=1,
+                n=profile.n,
+                state=pack(profile),
+            ),
+        )
     champion = sighting.champion
     if sighting.reports:
         verdicts.save_slice_memory(

@@ -15,14 +15,15 @@ from monitoring.asking import keep_queue
 from monitoring.core.admission import Admission, Sender
 from monitoring.core.cli import cannot_listen, open_ledger, open_registry
 from monitoring.core.errors import Conflict
-from monitoring.core.ledger import label_queue, ticks, versions
+from monitoring.core.ledger import label_queue, profiles, ticks, versions
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.settings import Settings
 from monitoring.core.types import Clock
 from monitoring.exporter import LedgerCollector, registry_of
 from monitoring.monitor import Monitor
-from monitoring.scheduler import Routine, Scheduler
+from monitoring.profiles import merge_packed
+from monitoring.scheduler import Routine, Scheduler, floor_time
 from monitoring.shipping import ship
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 MAINTENANCE = timedelta(hours=1)
 OUTBOX = timedelta(seconds=1)
 TICKS_KEPT = timedelta(days=1)
+DAY = timedelta(days=1)
+WINDOWS_KEPT = 7 * DAY
 
 
 class Routines:
@@ -89,6 +92,8 @@ class Routines:
         now = self._now()
         with self._ledger.begin() as connection:
             ticks.forget(connection, before=now - TICKS_KEPT)
+            profiles.fold_days(connection, before=floor_time(now - WINDOWS_KEPT, DAY), merge=merge_packed)
+            profiles.forget(connection, before=now - self._settings.monitor.profile_days * DAY)
             label_queue.forget(connection, before=now - timedelta(days=self._settings.log.retention_days))
         self._log.maintain(retention_days=self._settings.log.retention_days, now=now)
 

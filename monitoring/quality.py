@@ -140,8 +140,9 @@ def _evidence_of_loss(
     by_unit: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in blind:
         by_unit[outcome.unit].append(outcome)
-    errors = [1.0 - float(_correct(unit).mean()) for unit in by_unit.values()]
-    probabilities = [float(np.mean([outcome.sampling_probability for outcome in unit])) for unit in by_unit.values()]
+    # plain sums: thousands of units of one prediction each are read at every tick
+    errors = [1.0 - sum(outcome.correct for outcome in unit) / len(unit) for unit in by_unit.values()]
+    probabilities = [sum(outcome.sampling_probability for outcome in unit) / len(unit) for unit in by_unit.values()]
     began = list(by_unit.values())[error_rate_rise_start(errors, tolerated_rate, probabilities)][0].predicted_at
     return error_rate_rise(errors, tolerated_rate, probabilities), began
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -33,10 +33,11 @@ from monitoring.core.types import (
 )
 from monitoring.detect import LabelledRows, judge_window
 from monitoring.episodes import DRIFT, SequentialAlarm
+from monitoring.history import Asked
 from monitoring.intake import Reign, StreamPoint
 from monitoring.policy import Action, Decision
 from monitoring.progress import Progress
-from monitoring.sighting import MAX_REFIT_LABELS, Champion, Sighting, random_for
+from monitoring.sighting import MAX_REFIT_LABELS, Champion, Sighting, random_for, suspicious
 from monitoring.signals import Traffic, traffic_of
 from monitoring.stats.sequential import EDetector
 
@@ -61,11 +62,20 @@ class Sight:
 
 @dataclass
 class Answered:
-    """What the present champion has answered so far, in order: times, signals, and whether it was right."""
+    """What the present champion has answered so far, in order, a part for each window; `size` answers in all."""
 
-    times: list[datetime]
-    signals: dict[str, Floats]
-    correct: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    times: list[datetime] = field(default_factory=list)
+    signals: list[dict[str, Floats]] = field(default_factory=list)
+
+    def add(self, traffic: Traffic, times: Sequence[datetime]) -> None:
+        """Take in one window."""
+        self.times += times
+        self.signals.append({name: traffic.signals[name] for name in SIGNALS})
+
+    def at(self, places: Sequence[int]) -> dict[str, Floats]:
+        """The signals of the answers at these places."""
+        self.signals = [{name: np.concatenate([part[name] for part in self.signals]) for name in SIGNALS}]
+        return {name: values[list(places)] for name, values in self.signals[0].items()}
 
 
 class Replay:
@@ -109,7 +119,7 @@ class Replay:
         self._bundle = bundle
         self._champion = Champion(version, Reign(version.id, now), baseline, detector)
         self._progress = Progress()
-        self._answered = Answered([], {name: np.empty(0) for name in SIGNALS}, np.empty(0, dtype=np.bool_))
+        self._answered = Answered()
         self._known = []
         return version
 
@@ -119,22 +129,30 @@ class Replay:
         return self._champion
 
     def show(
-        self, texts: Sequence[str], truth: Sequence[str], times: Sequence[datetime], *, start: datetime, end: datetime
+        self,
+        texts: Sequence[str],
+        truth: Sequence[str],
+        times: Sequence[datetime],
+        asked: Asked,
+        *,
+        start: datetime,
+        end: datetime,
     ) -> tuple[Sight, Predictions]:
-        """Let the champion answer one window, judge it as of `end`, and act on it."""
+        """Let the champion answer one window, judge it as of `end`, and act on it; only `asked` rows get a label."""
         predictions = self._score(self._bundle, texts)
         seen = len(self._answered.times)
         ids = [f"{self._champion.version.name}:{seen + row}" for row in range(len(texts))]
         traffic = traffic_of(predictions, self._bundle.config.labels, ids=ids, texts=texts, start=start, end=end)
-        self._remember(traffic, truth, times)
+        self._answered.add(traffic, times)
+        self._unlabelled += self._outcomes(traffic, truth, times, asked, seen)
         with self._ledger.begin() as connection:
             labels.add_outcomes(connection, self._labelled_by(end))
         report = self._judge(traffic)
         sighting = self._sight(traffic, report, times)
         with self._ledger.begin() as connection:
             changes, decision = conclude(connection, sighting, self._settings, now=end)
-            asked = decision.action in (Action.RETRAIN, Action.RECALIBRATE)
-            job = jobs.claim(connection, owner=ACTOR, lasts=LEASE, now=end) if asked else None
+            wanted = decision.action in (Action.RETRAIN, Action.RECALIBRATE)
+            job = jobs.claim(connection, owner=ACTOR, lasts=LEASE, now=end) if wanted else None
             if job is not None and job.cause is RetrainCause.CALIBRATION:  # told, but not played
                 jobs.finish(connection, job, JobState.FAILED, reason="not replayed", result={}, now=end)
                 job = None
@@ -151,35 +169,30 @@ class Replay:
         """Forget everything."""
         self._ledger.close()
 
-    def _remember(self, traffic: Traffic, truth: Sequence[str], times: Sequence[datetime]) -> None:
-        known = self._answered
-        right = traffic.predicted == np.asarray(truth, dtype=np.str_)
-        self._answered = Answered(
-            times=[*known.times, *times],
-            signals={name: np.concatenate([known.signals[name], traffic.signals[name]]) for name in SIGNALS},
-            correct=np.concatenate([known.correct, right]),
-        )
-        confidence = traffic.signals["confidence"].tolist()
-        rows = zip(traffic.ids, traffic.predicted.tolist(), truth, confidence, times, strict=True)
-        self._unlabelled += [
-            Outcome(
+    def _outcomes(
+        self, traffic: Traffic, truth: Sequence[str], times: Sequence[datetime], asked: Asked, seen: int
+    ) -> Iterator[Outcome]:
+        """What labels will say of the window's answers, each as soon as its delay is over."""
+        source = LabelSource.GROUND_TRUTH if asked.probability == 1.0 else LabelSource.RANDOM_SAMPLE
+        confidence = traffic.signals["confidence"]
+        for row in np.flatnonzero(asked.rows).tolist():
+            name = traffic.ids[row]
+            yield Outcome(
                 prediction_id=name,
                 model=MODEL,
                 version=self._champion.version.id,
                 variant=Variant.PRODUCTION,
                 rollout=None,
-                step=0,
+                step=seen + row,
                 unit=name[-32:],
-                predicted=predicted,
-                label=label,
-                confidence=sure,
-                source=LabelSource.GROUND_TRUTH,
-                sampling_probability=1.0,
-                predicted_at=at,
-                labelled_at=at + self._delay,
+                predicted=str(traffic.predicted[row]),
+                label=truth[row],
+                confidence=float(confidence[row]),
+                source=source,
+                sampling_probability=asked.probability,
+                predicted_at=times[row],
+                labelled_at=times[row] + self._delay,
             )
-            for name, predicted, label, sure, at in rows
-        ]
 
     def _labelled_by(self, now: datetime) -> list[Outcome]:
         """Outcomes whose labels have become known, in order; the champion's own are kept at hand."""
@@ -202,16 +215,14 @@ class Replay:
         )
 
     def _refit(self) -> LabelledRows | None:
-        """The newest labelled answers; labels come in the order of the answers, so they are the first ones known."""
-        known = len(self._known)
-        if known == 0:
+        """The newest labelled answers, with their signals; `step` says which answer a label is of."""
+        newest = self._known[-MAX_REFIT_LABELS:]
+        if not newest:
             return None
-        newest = slice(max(known - MAX_REFIT_LABELS, 0), known)
-        answered = self._answered
         return LabelledRows(
-            signals={name: values[newest] for name, values in answered.signals.items()},
-            correct=answered.correct[newest],
-            weights=np.ones(len(answered.correct[newest])),
+            signals=self._answered.at([outcome.step for outcome in newest]),
+            correct=np.array([outcome.correct for outcome in newest], dtype=np.bool_),
+            weights=np.array([1.0 / outcome.sampling_probability for outcome in newest]),
         )
 
     def _sight(self, traffic: Traffic, report: DriftReport, times: Sequence[datetime]) -> Sighting:
@@ -232,13 +243,16 @@ class Replay:
                 at=times[first.index],
                 cycle_learned=first.cycle_learned,
             )
+        suspected = None
+        if not alarms and report.verdict is Verdict.DRIFT and suspicious(champion.detector):
+            suspected = self._answered.times[max(len(self._answered.times) - champion.detector.onset_back, 0)]
         if report.verdict is Verdict.DRIFT or alarms:
             quiet = 0
         else:
             quiet = progress.quiet + (report.verdict is not Verdict.INCONCLUSIVE)
         seen = StreamPoint(progress.seen + len(traffic), 0, 0)
         self._progress = dataclasses.replace(progress, window=seen, quiet=quiet)
-        return Sighting(champion, alarm, (report,), self._progress)
+        return Sighting(champion, alarm, (report,), self._progress, suspected_at=suspected)
 
 
 def _seconds(times: Sequence[datetime]) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:

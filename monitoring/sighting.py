@@ -35,9 +35,11 @@ from monitoring.intake import (
     seconds_of,
     signals_of,
 )
+from monitoring.profiles import profile_of, profile_spec
 from monitoring.progress import Progress
 from monitoring.quality import blind_outcomes
 from monitoring.slice_memory import NO_MEMORY, SliceMemory
+from monitoring.stats.profile import WindowProfile
 from monitoring.stats.sequential import DetectorAlarm, EDetector
 from monitoring.weekly import weekly_of
 
@@ -57,8 +59,9 @@ class Champion:
 
 @dataclass(frozen=True)
 class Sighting:
-    """What one tick's new rows showed; `alarm`: the detector's first, `reports`: of the windows that they completed.
+    """What one tick's new rows showed.
 
+    `alarm`: the detector's first; `reports` and `profiles`: of the windows that they completed, one of each.
     `suspected_at`: when a change began that the detector suspects and no alarm has told yet. `memory`: what is
     remembered of the slices after these windows.
     """
@@ -67,6 +70,7 @@ class Sighting:
     alarm: SequentialAlarm | None
     reports: tuple[DriftReport, ...]
     progress: Progress
+    profiles: tuple[WindowProfile, ...] = ()
     suspected_at: datetime | None = None
     memory: SliceMemory = NO_MEMORY
 
@@ -89,6 +93,7 @@ def look(
     positions = [progress.last_alarm, *(position for position, _ in alarms)]
     progress = dataclasses.replace(progress, pending=progress.pending + len(stream), last_alarm=positions[-1])
     reports: tuple[DriftReport, ...] = ()
+    profiles: tuple[WindowProfile, ...] = ()
     memory = NO_MEMORY
     if progress.pending >= settings.monitor.window_size:
         with ledger.read() as connection:
@@ -102,11 +107,18 @@ def look(
             kept = verdicts.load_slice_memory(connection, champion.version.id, started_at=champion.reign.since)
         outcomes = blind_outcomes([*known, *new_outcomes])
         memory = SliceMemory.from_bytes(kept)
-        reports, progress, memory = _judge_windows(champion, progress, positions, outcomes, memory, log, settings)
+        reports, profiles, progress, memory = _judge_windows(
+            champion, progress, positions, outcomes, memory, log, settings
+        )
     suspected = None
     if alarm is None and any(report.verdict is Verdict.DRIFT for report in reports):
         suspected = _suspicion(champion, stream, before, log)
-    return Sighting(champion, alarm, reports, progress, suspected, memory)
+    return Sighting(champion, alarm, reports, progress, profiles, suspected, memory)
+
+
+def suspicious(detector: EDetector) -> bool:
+    """Whether the detector holds half the evidence of an alarm, or more."""
+    return detector.statistic >= SUSPICION * math.log1p(detector.threshold)
 
 
 def random_for(seed: int, version: str, commit: int) -> np.random.Generator:
@@ -147,9 +159,9 @@ def _first_alarm(
 
 
 def _suspicion(champion: Champion, stream: pa.Table, progress: Progress, log: PredictionLog) -> datetime | None:
-    """When the change began for which the detector holds half the evidence of an alarm, or more; None below that."""
+    """When the change began that the detector suspects; None where it does not."""
     detector = champion.detector
-    if detector.statistic < SUSPICION * math.log1p(detector.threshold):
+    if not suspicious(detector):
         return None
     onset = max(progress.seen + len(stream) - detector.onset_back, 0)
     return _time_of(champion.reign, min(onset, progress.seen + len(stream) - 1), stream, progress, log)
@@ -175,12 +187,13 @@ def _judge_windows(
     memory: SliceMemory,
     log: PredictionLog,
     settings: Settings,
-) -> tuple[tuple[DriftReport, ...], Progress, SliceMemory]:
+) -> tuple[tuple[DriftReport, ...], tuple[WindowProfile, ...], Progress, SliceMemory]:
     """Judge every full window; the progress then stands at the start of the unfinished one."""
     size, texts_kept = settings.monitor.window_size, settings.log.text == "store"
     rows = read_stream(log, champion.reign, progress.window, until_commit=progress.commit, columns=WINDOW_COLUMNS)
     labelled = _labelled_rows(champion, outcomes, log)
-    reports = []
+    spec = profile_spec(champion.baseline)
+    reports, profiles = [], []
     for start in range(0, len(rows) - size + 1, size):
         window = rows.slice(start, size)
         traffic = as_traffic(window, texts_kept=texts_kept)
@@ -203,9 +216,11 @@ def _judge_windows(
             ),
         )
         reports.append(report)
+        profiles.append(profile_of(champion.baseline, spec, traffic))
         memory = memory.after(champion.baseline, traffic, report, settings.monitor.slices)
         progress = progress.past(window, report.verdict, alarms)
-    return tuple(reports), dataclasses.replace(progress, pending=len(rows) - size * len(reports)), memory
+    progress = dataclasses.replace(progress, pending=len(rows) - size * len(reports))
+    return tuple(reports), tuple(profiles), progress, memory
 
 
 def _labelled_rows(champion: Champion, outcomes: Sequence[Outcome], log: PredictionLog) -> LabelledRows | None:

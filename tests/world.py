@@ -33,7 +33,9 @@ from monitoring.core.ledger import (
 )
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.ledger.rollout_evidence import Exposure
+from monitoring.core.registry import Registry
 from monitoring.core.settings import Settings
+from monitoring.core.storage import Storage
 from monitoring.core.types import (
     Alert,
     Clock,
@@ -198,7 +200,7 @@ def application(world: World, *routers: APIRouter) -> FastAPI:
     app.state.context = Context(
         settings=Settings(),
         ledger=world.ledger,
-        registry=nothing,
+        registry=Registry(world.ledger, Storage("nowhere"), Path("nowhere"), world.clock),
         keyring=Keyring(world.ledger),
         inference=nothing,
         serving=nothing,

@@ -90,6 +90,9 @@ class MonitorSettings(Section):
     tolerated_loss: float = Field(
         0.03, gt=0, lt=1, description="accuracy points that may be lost before drift is harmful"
     )
+    profile_days: int = Field(
+        400, ge=1, description="how long the profiles of judged windows are kept, for reports on past spans"
+    )
     slices: tuple[str, ...] = Field(
         (),
         max_length=50,

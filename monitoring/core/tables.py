@@ -279,6 +279,22 @@ drift_reports = Table(
     Index("ix_drift_reports_model", "model", "window_end"),
 )
 
+window_profiles = Table(
+    "window_profiles",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("model", String(120), nullable=False),
+    Column("version", String(36), nullable=False),
+    Column("baseline", String(32), nullable=False),
+    Column("window_start", UtcDateTime, nullable=False),
+    Column("window_end", UtcDateTime, nullable=False),
+    Column("windows", Integer, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    Index("ix_window_profiles_version", "version", "window_end"),
+    Index("ix_window_profiles_model", "model", "window_end"),
+)
+
 gauges = Table(
     "gauges",
     metadata,

@@ -7,8 +7,10 @@ addition depends on the order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -16,10 +18,16 @@ import numpy.typing as npt
 
 from monitoring.stats.binning import FloatArray, IntArray, as_column, bin_count, count_bins
 
-_FORMAT = 1
+_FORMAT = 2
+
+State = Mapping[str, npt.NDArray[Any]]
+"""A profile as it is kept: whole numbers, and the digest of its spec, which stays with the baseline."""
 
 _UNIT = float(2**24)
 """Fixed-point units in 1: features are rounded to 6e-8, far below what sampling adds."""
+
+_WORTH_UNIT = 1_000
+"""Parts of a row in which it is kept how many independent rows a profile is worth."""
 
 _LARGEST_FEATURE = float(2**12)
 """With features of this size sums stay exact over 2^27 (134 million) rows; of size 1, over 2^39."""
@@ -35,6 +43,8 @@ class ProfileSpec:
     """Number of classes that the model can predict."""
     features: int
     """Number of features whose means are kept: random features of the embedding, projections."""
+    basis: str = ""
+    """What else the counts stand on, such as a digest of the features' weights and the names of the classes."""
 
     def __post_init__(self) -> None:
         if self.classes < 1:
@@ -47,12 +57,20 @@ class ProfileSpec:
         if not isinstance(other, ProfileSpec):
             return NotImplemented
         return (
-            (self.classes, self.features) == (other.classes, other.features)
+            (self.classes, self.features, self.basis) == (other.classes, other.features, other.basis)
             and self.edges.keys() == other.edges.keys()
             and all(np.array_equal(edges, other.edges[name]) for name, edges in self.edges.items())
         )
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells specs apart where only states are at hand: 32 hexadecimal digits."""
+        said = hashlib.blake2b(f"{self.classes}\0{self.features}\0{self.basis}".encode(), digest_size=16)
+        for name, edges in self.edges.items():
+            said.update(f"\0{name}\0{len(edges)}\0".encode() + edges.astype("<f8").tobytes())
+        return said.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +95,8 @@ class WindowProfile:
     """Rows whose features were all finite: only these are in the sums."""
     feature_units: IntArray
     """Sums of the features in fixed point, shape (features,)."""
+    worth_units: int = 0
+    """How many independent rows the n are worth, in thousandths."""
 
     @classmethod
     def empty(cls, spec: ProfileSpec) -> Self:
@@ -91,7 +111,11 @@ class WindowProfile:
         )
 
     def add(
-        self, signals: Mapping[str, npt.ArrayLike], predicted: npt.ArrayLike, features: npt.ArrayLike
+        self,
+        signals: Mapping[str, npt.ArrayLike],
+        predicted: npt.ArrayLike,
+        features: npt.ArrayLike,
+        worth: float = 1.0,
     ) -> WindowProfile:
         """This profile and n more predictions.
 
@@ -99,6 +123,7 @@ class WindowProfile:
             signals: by name as in the spec, each of shape (n,); NaN is counted as such.
             predicted: shape (n,): predicted classes, integers in `range(classes)`.
             features: shape (n, features); rows that are not finite are left out of the sums.
+            worth: how many independent rows each is worth (`design_effect`).
 
         Raises:
             ValueError: a signal is missing or unknown, lengths differ, or a class or feature is out of range.
@@ -121,6 +146,7 @@ class WindowProfile:
                 class_counts=np.bincount(classes, minlength=self.spec.classes).astype(np.int64),
                 n_features=len(finite),
                 feature_units=np.rint(finite * _UNIT).astype(np.int64).sum(axis=0),
+                worth_units=round(len(classes) * worth * _WORTH_UNIT),
             )
         )
 
@@ -135,7 +161,13 @@ class WindowProfile:
             class_counts=self.class_counts + other.class_counts,
             n_features=self.n_features + other.n_features,
             feature_units=self.feature_units + other.feature_units,
+            worth_units=self.worth_units + other.worth_units,
         )
+
+    @property
+    def worth(self) -> float:
+        """How many independent rows a row is worth, the mean over what was added; 1 for the empty profile."""
+        return self.worth_units / (self.n * _WORTH_UNIT) if self.n else 1.0
 
     def feature_sum(self) -> FloatArray:
         """Sums of the features over `n_features` rows, shape (features,)."""
@@ -149,36 +181,34 @@ class WindowProfile:
         return self.feature_sum() / self.n_features
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Spec and state as arrays for `np.savez`; no pickles."""
-        names = list(self.spec.edges)
+        """The state as arrays for `np.savez`, without pickles; the spec is named by its digest."""
         return {
             "format": np.array(_FORMAT),
-            "names": np.array(names, dtype=np.str_),
+            "spec": np.array(self.spec.digest),
             "n": np.array(self.n),
-            "class_counts": self.class_counts.copy(),
             "n_features": np.array(self.n_features),
+            "worth_units": np.array(self.worth_units),
+            "bin_counts": np.concatenate([np.empty(0, dtype=np.int64), *self.bin_counts.values()]),
+            "class_counts": self.class_counts.copy(),
             "feature_units": self.feature_units.copy(),
-            **{f"edges_{i}": self.spec.edges[name].copy() for i, name in enumerate(names)},
-            **{f"counts_{i}": self.bin_counts[name].copy() for i, name in enumerate(names)},
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """The profile whose `to_arrays` this is; ValueError when it is of another format."""
-        if "format" not in arrays or int(arrays["format"]) != _FORMAT:
-            raise ValueError(
-                f"window profile is not of format {_FORMAT}: count the window anew from the prediction log"
-            )
-        names = [str(name) for name in arrays["names"]]
-        class_counts, feature_units = np.array(arrays["class_counts"]), np.array(arrays["feature_units"])
-        edges = {name: np.array(arrays[f"edges_{i}"]) for i, name in enumerate(names)}
+    def from_arrays(cls, spec: ProfileSpec, arrays: State) -> Self:
+        """The profile whose `to_arrays` this is; ValueError when it is of another format or spec."""
+        _check_format(arrays)
+        if str(arrays["spec"]) != spec.digest:
+            raise ValueError("the window profile was counted against another baseline: the two do not compare")
+        sizes = [bin_count(edges) for edges in spec.edges.values()]
+        counts = np.split(np.array(arrays["bin_counts"]), np.cumsum(sizes)[:-1])
         return cls(
-            ProfileSpec(edges, classes=len(class_counts), features=len(feature_units)),
+            spec,
             n=int(arrays["n"]),
-            bin_counts={name: np.array(arrays[f"counts_{i}"]) for i, name in enumerate(names)},
-            class_counts=class_counts,
+            bin_counts=dict(zip(spec.edges, counts, strict=True)) if sizes else {},
+            class_counts=np.array(arrays["class_counts"]),
             n_features=int(arrays["n_features"]),
-            feature_units=feature_units,
+            feature_units=np.array(arrays["feature_units"]),
+            worth_units=int(arrays["worth_units"]),
         )
 
     def _checked(self, predicted: npt.ArrayLike, features: npt.ArrayLike) -> tuple[IntArray, FloatArray]:
@@ -195,3 +225,25 @@ class WindowProfile:
         if rows.ndim != 2 or rows.shape[1] != self.spec.features:
             raise ValueError(f"features must have shape (n, {self.spec.features}), not {rows.shape}")
         return classes, rows
+
+
+def merge_states(states: Sequence[State]) -> dict[str, npt.NDArray[Any]]:
+    """The state of all the rows of some states, at least one: what `WindowProfile.merge` does, without the spec.
+
+    Raises ValueError where they are of different specs, or of another format.
+    """
+    for state in states:
+        _check_format(state)
+    first = states[0]
+    if any(str(state["spec"]) != str(first["spec"]) for state in states):
+        raise ValueError("profiles of different specs do not merge: they were made against different baselines")
+    counted = {
+        name: np.sum([state[name] for state in states], axis=0)
+        for name in ("n", "n_features", "worth_units", "bin_counts", "class_counts", "feature_units")
+    }
+    return {"format": np.array(_FORMAT), "spec": np.array(str(first["spec"])), **counted}
+
+
+def _check_format(arrays: State) -> None:
+    if "format" not in arrays or int(arrays["format"]) != _FORMAT:
+        raise ValueError(f"window profile is not of format {_FORMAT}: count the window anew from the prediction log")

@@ -64,14 +64,14 @@ def ks_test(x: npt.ArrayLike, y: npt.ArrayLike, worth: float = 1.0) -> TestResul
     return _ks_result(below_x, below_y, len(x), len(y), worth)
 
 
-def ks_test_binned(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike) -> TestResult:
+def ks_test_binned(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike, worth: float = 1.0) -> TestResult:
     """`ks_test` from counts over the same ordered bins, shape (k,): safe, and weaker the coarser the bins are.
 
     >>> ks_test_binned([10, 10, 10], [10, 10, 10]).p_value
     1.0
     """
     x, y = _counts(counts_x, counts_y)
-    return _ks_result(np.cumsum(x), np.cumsum(y), int(x.sum()), int(y.sum()))
+    return _ks_result(np.cumsum(x), np.cumsum(y), int(x.sum()), int(y.sum()), worth)
 
 
 def smallest_detectable_shift(n_x: int, n_y: int, alpha: float, power: float = 0.9) -> float:
@@ -186,9 +186,13 @@ def _ks_result(
 
 
 def _lower_tails(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Counts (x, y) in each of _TAILS, shape (tails, 2): the longest run of bins that the share allows."""
+    """Counts (x, y) in each of _TAILS, shape (tails, 2): the longest run of bins that the share allows.
+
+    And the shortest that it does not: what is new can lie in one bin that no share allows.
+    """
     pooled = np.cumsum(x + y)
-    ends = np.unique(np.searchsorted(pooled, np.array(_TAILS) * pooled[-1], side="right"))
+    ends = np.searchsorted(pooled, np.array(_TAILS) * pooled[-1], side="right")
+    ends = np.unique(np.minimum([*ends, ends[-1] + 1], len(pooled)))
     tails: FloatArray = np.stack([np.cumsum(x), np.cumsum(y)], axis=1)[ends[ends > 0] - 1]
     filled: FloatArray = tails[tails.sum(axis=1) > 0]
     return filled

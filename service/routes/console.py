@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, time
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 from monitoring.core.errors import NotFound
 from monitoring.core.ledger import alerts, approvals, audit, jobs, rollouts, versions
@@ -23,6 +24,10 @@ router.include_router(login.router)
 front = APIRouter(include_in_schema=False)
 Text = Annotated[str, Form()]
 SHOWN = 50
+PLAIN_PAGE = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
+}
+"""For the report, which brings its own style, since it is to be mailed as one file; it runs and loads nothing."""
 
 
 @front.get("/")
@@ -68,6 +73,22 @@ def show_model(model: str, desk: AtDesk) -> Response:
             proposed=views.proposed_classes(connection, state, desk.context.settings.retrain),
             jobs=jobs.find(connection, model=model, limit=SHOWN),
         )
+
+
+@router.get("/models/{model}/report")
+def show_report(model: str, desk: AtDesk, since: date | None = None, until: date | None = None) -> Response:
+    """The champion's report, or that of a version such as support@2: what it is worth, what moved, what to do."""
+    from monitoring import dossier, report  # their statistics would slow every start of the service
+
+    context, now = desk.context, desk.context.clock()
+    begin, end = dossier.span_of(_midnight(since), _midnight(until))
+    with context.ledger.read() as connection:
+        version = dossier.version_named(connection, model)
+        found = dossier.find(connection, version, since=begin, until=end, now=now)
+    baseline, problem = dossier.read_baseline(context.registry, version)
+    why = None if problem is None else "its bundle cannot be fetched or is damaged"  # the rest is for the host's eyes
+    page = report.render_report(found, baseline, context.settings.monitor, made_at=now, problem=why)
+    return HTMLResponse(page, headers=PLAIN_PAGE)
 
 
 @router.post("/models/{model}/rollback")
@@ -198,6 +219,10 @@ def list_events(desk: AtDesk, subject: str = "") -> Response:
             events=audit.events(connection, subject=subject or None),
             broken=audit.first_broken_link(connection),
         )
+
+
+def _midnight(day: date | None) -> datetime | None:
+    return None if day is None else datetime.combine(day, time(), UTC)
 
 
 def _to(*parts: str) -> Response:

@@ -18,7 +18,17 @@ from tests.world import World, furnish
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 NEVER = 86_400.0  # nothing moves but by the test's hand
-PAGES = ["", "/models/support", "/versions/support@2", "/rollouts", "/rollouts/triage", "/drift", "/alerts", "/audit"]
+PAGES = [
+    "",
+    "/models/support",
+    "/models/support/report",
+    "/versions/support@2",
+    "/rollouts",
+    "/rollouts/triage",
+    "/drift",
+    "/alerts",
+    "/audit",
+]
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,16 +14,17 @@ import pytest
 from click.testing import CliRunner
 from pyarrow import parquet
 
-from monitoring.backtest import BacktestResult, Plan, Trainer, backtest
+from monitoring.backtest import BacktestResult, backtest, estimate_figures
+from monitoring.backtest_page import render_backtest
+from monitoring.cached_scores import CachedScores
 from monitoring.cli import commands
-from monitoring.cli_backtest import CachedScores
 from monitoring.core.bundle import Bundle
 from monitoring.core.cli import program
 from monitoring.core.errors import InvalidInput
 from monitoring.core.settings import RetrainSettings, Settings
 from monitoring.core.types import Verdict
-from monitoring.history import History, TrainingRows, read_history
-from monitoring.report import render_backtest
+from monitoring.history import Asked, History, Plan, TrainingRows, read_history
+from monitoring.watched import Trainer, WindowResult
 from tests.bundles import LABELS, make_bundle, toy_texts
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -57,8 +59,10 @@ def trained(tmp_path: Path) -> tuple[Trainer, list[TrainingRows]]:
     return train, given
 
 
-def replay(history: History, trainer: Trainer, folder: Path, *, retrain: bool) -> BacktestResult:
-    plan = Plan(START + TRAINED * DAY, WINDOW, label_delay=10 * DAY, retrain=retrain, seed=1)
+def replay(history: History, trainer: Trainer, folder: Path, *, retrain: bool, **more: Any) -> BacktestResult:
+    plan = Plan(
+        START + TRAINED * DAY, WINDOW, label_delay=10 * DAY, retrain=retrain, seed=1, **({"what_if": False} | more)
+    )
     settings = Settings(home=folder, retrain=RetrainSettings(min_new_labels=50))
     return backtest(
         history, plan, settings, train=trainer, score=CachedScores(folder / "scores").score, advance=lambda *_: None
@@ -103,6 +107,7 @@ def test_retraining_learns_the_new_topic_and_only_what_was_labelled(
     assert result.summary["retrained_accuracy"] > result.summary["static_accuracy"]
     page = render_backtest(result, name="tickets.csv", leeway=0.1, made_at=START)
     assert "never retrained" in page
+    assert page.count(">↻<") == 1
     assert len(page.encode()) < 300_000
 
 
@@ -133,12 +138,75 @@ def test_a_recalibration_that_is_decided_on_is_told_and_stands_in_no_retrainings
     assert result.windows[-1].version == "backtest@2"
 
 
-def test_scores_are_kept(history: History, trained: tuple[Trainer, list[TrainingRows]], tmp_path: Path) -> None:
+def test_few_labels_are_a_blind_sample_and_none_are_none(
+    history: History, trained: tuple[Trainer, list[TrainingRows]], home: Path
+) -> None:
+    few = replay(history, trained[0], home, retrain=False, labels_per_window=60)
+    assert few.summary["labels_per_window"] == 60
+    assert few.summary["estimate_error"] < 0.05
+    assert any(window.alarm for window in few.windows)
+    none = replay(history, trained[0], home, retrain=True, labels_per_window=0)
+    assert none.summary["retrainings_asked"] == 0  # nothing to learn from
+    assert not any("by labels," in window.reason for window in none.windows)
+    asked = Asked.draw(1000, 60, np.random.default_rng(1))
+    assert (asked.rows.sum(), asked.probability) == (60, 0.06)
+
+
+def test_what_if_judges_the_same_answers_by_other_settings(
+    history: History, trained: tuple[Trainer, list[TrainingRows]], home: Path
+) -> None:
+    result = replay(history, trained[0], home, retrain=False, what_if=True)
+    assert len(trained[1]) == 1
+    [chosen] = [outlook for outlook in result.what_if if outlook.chosen]
+    assert len(result.what_if) == 9
+    assert (chosen.alarms, chosen.first_alarm) == (result.summary["alarms"], result.summary["first_alarm"])
+    assert chosen.retrainings_asked == result.summary["retrainings_asked"]
+    drifted = {outlook.tolerated_loss: outlook.verdicts.count(Verdict.DRIFT) for outlook in result.what_if}
+    assert drifted[0.015] >= drifted[0.06]
+    page = render_backtest(result, name="<b>tickets</b>.csv", leeway=0.1, made_at=START)
+    assert "what if?" in page
+    drawn = page[page.index("verdicts and alarms over time") :]
+    assert drawn.count("alarm at the end of the window") == chosen.alarms + sum(o.alarms for o in result.what_if)
+    for outlook in result.what_if:
+        assert f">{outlook.false_alarms_per_year:g}/yr, {outlook.leeway:g}<" in drawn
+    assert "<b>tickets" not in page
+    json.dumps(result.as_json(), allow_nan=False)
+
+
+def test_the_estimate_is_measured_beside_what_chance_alone_would_do() -> None:
+    def window(n: int, estimate: float, truth: float, low: float, high: float) -> WindowResult:
+        span = (START, START + DAY)
+        return WindowResult(
+            *span, n, Verdict.STABLE, estimate, low, high, truth, 0.0, False, "a@1", trustworthy=n > 100
+        )
+
+    figures = estimate_figures([window(400, 0.82, 0.80, 0.75, 0.9), window(100, 0.5, 0.5, 0.6, 0.7)])
+    assert figures["estimate_error"] == pytest.approx(0.01)
+    assert figures["estimate_bias"] == pytest.approx(0.01)
+    assert figures["estimate_coverage"] == 0.5
+    assert figures["cannot_tell"] == 0.5
+    drawn = [abs(np.random.default_rng(5).binomial(n, p, 20_000) / n - p).mean() for n, p in ((400, 0.8), (100, 0.5))]
+    assert figures["estimate_floor"] == pytest.approx(np.mean(drawn), rel=0.05)
+
+
+def test_a_text_is_scored_once_however_windows_are_cut(
+    history: History, trained: tuple[Trainer, list[TrainingRows]], tmp_path: Path
+) -> None:
     bundle = trained[0](TrainingRows(history.texts[:9], history.labels[:9], ["train"] * 9))
-    first = CachedScores(tmp_path).score(bundle, history.texts[:9])
-    again = CachedScores(tmp_path).score(bundle, history.texts[:9])
-    np.testing.assert_array_equal(first.probabilities, again.probabilities)
-    assert len(list(tmp_path.rglob("*.npz"))) == 1 + 2  # and what belongs to the bundle
+    texts = list(dict.fromkeys(history.texts))[:60]
+    first = CachedScores(tmp_path / "kept")
+    whole = first.score(bundle, texts)
+    assert first.scored == 60
+    again = CachedScores(tmp_path / "kept")
+    parts = [again.score(bundle, texts[40:]), again.score(bundle, [*texts[:40], texts[3]])]
+    assert again.scored == 0
+    np.testing.assert_array_equal(parts[0].probabilities, whole.probabilities[40:])
+    np.testing.assert_array_equal(parts[1].projected[40], whole.projected[3])
+    [part] = (tmp_path / "kept").rglob("*.npz")
+    part.write_bytes(part.read_bytes()[:999])
+    damaged = CachedScores(tmp_path / "kept")
+    np.testing.assert_array_equal(damaged.score(bundle, texts).probabilities, whole.probabilities)
+    assert damaged.scored == 60
 
 
 @pytest.mark.parametrize(("until", "message"), [(-9 * DAY, "before"), (700 * DAY, "after")])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,9 +164,70 @@ def test_status_and_report_of_a_watched_model(world: World, tmp_path: Path) -> N
     written = run_json("report", MODEL, "--out", str(page))
     assert written["windows"] == 2
     assert "support@1" in page.read_text()
+    assert (written["span"]["windows"], written["span"]["predictions"]) == (2, 400)
+    assert {finding["signal"] for finding in written["span"]["findings"]} >= {"labels", "entropy", "vocabulary"}
+    assert "distribution of entropy" in page.read_text()
     unknown = run("report", "nonesuch", "--out", str(page))
     assert unknown.exit_code == 1
     assert f"known: {MODEL}" in unknown.stderr
+
+
+def test_a_past_span_is_judged_from_what_its_windows_left(world: World, tmp_path: Path) -> None:
+    champion, size = world.champion(), world.settings.monitor.window_size
+    world.serve(champion, 2 * size)
+    calm_until = world.clock()
+    world.clock.advance(timedelta(days=2))
+    world.serve(champion, 2 * size, topics=("returns",))
+    world.watch()
+    shutil.rmtree(world.settings.log_url)  # not a row is read again
+    page = tmp_path / "report.html"
+
+    def effects(*span: str) -> dict[str, tuple[int, float, bool]]:
+        found = run_json("report", f"{MODEL}@1", "--out", str(page), *span)["span"]
+        return {item["signal"]: (found["windows"], item["effect"], item["significant"]) for item in found["findings"]}
+
+    calm = effects("--until", f"{calm_until + timedelta(minutes=1):%Y-%m-%dT%H:%M}")
+    later = effects("--since", f"{calm_until + timedelta(days=1):%Y-%m-%d}")
+    assert calm["similarity"][0] == later["similarity"][0] == 2
+    assert not any(significant for _, _, significant in calm.values())
+    assert later["similarity"][2]
+    assert later["similarity"][1] > 0.3
+    both = effects("--since", f"{calm_until - timedelta(days=1):%Y-%m-%d}")
+    assert both["similarity"][0] == 4
+    assert calm["similarity"][1] < both["similarity"][1] < later["similarity"][1]
+    assert effects() == later  # without a span: since the drift began
+    assert "since the drift began, about 2026-01-05 12:06" in page.read_text()
+    empty = run("report", MODEL, "--out", str(page), "--since", "2026-02-01", "--until", "2026-01-01")
+    assert empty.exit_code == 1
+    assert "is empty" in empty.stderr
+    nothing = run_json("report", MODEL, "--out", str(page), "--until", "2025-01-01")
+    assert nothing["span"] is None
+    assert "No window of support@1 has been judged" in page.read_text()
+
+
+@pytest.mark.slow
+def test_evidently_gives_a_second_opinion(world: World, tmp_path: Path) -> None:
+    pytest.importorskip("pandas", reason="needs the extra 'reports'")
+    world.serve(world.champion(), world.settings.monitor.window_size, topics=("returns",))
+    world.watch()
+    page = tmp_path / "report.html"
+    opinion = run_json("report", MODEL, "--out", str(page), "--evidently")["evidently"]
+    assert opinion["dataset_drift"]
+    assert {"similarity", "predicted"} <= {column["column"] for column in opinion["columns"]}
+    assert opinion["drifted"] == sum(column["drifted"] for column in opinion["columns"])
+    assert "A second opinion" in page.read_text()
+    assert (tmp_path / "report.evidently.html").stat().st_size > 100_000
+
+
+def test_without_its_extra_evidently_says_what_to_install(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.serve(world.champion(), world.settings.monitor.window_size)
+    world.watch()
+    monkeypatch.setitem(sys.modules, "evidently", None)
+    missing = run("report", MODEL, "--out", str(tmp_path / "report.html"), "--evidently")
+    assert missing.exit_code == 1
+    assert "pip install 'leeway[reports]'" in missing.stderr
 
 
 def test_status_tells_what_came_of_the_last_retraining(world: World) -> None:

@@ -14,6 +14,7 @@ from monitoring.core.bundle import Bundle
 from monitoring.core.ledger import verdicts
 from monitoring.core.settings import MonitorSettings
 from monitoring.core.types import Severity, Verdict
+from monitoring.dossier import find, read_baseline
 from monitoring.report import render_report
 from tests.bundles import LABELS
 from tests.conftest import FrozenClock
@@ -63,16 +64,10 @@ def test_a_slice_that_moved_is_named_in_report_alert_and_page(sliced: World) -> 
 
     with sliced.ledger.read() as connection:
         [(_, kept), *_] = verdicts.reports(connection, "support")
+        found = find(connection, sliced.champion(), since=None, until=None, now=sliced.clock())
     assert kept == report
-    page = render_report(
-        [kept],
-        sliced.champion(),
-        baseline_accuracy=0.9,
-        leeway=0.1,
-        alerts=[alert],
-        outcomes=[],
-        made_at=sliced.clock(),
-    )
+    baseline, _ = read_baseline(sliced.registry, sliced.champion())
+    page = render_report(found, baseline, sliced.settings.monitor, made_at=sliced.clock())
     assert "Declared slices" in page
     assert "channel=chat" in page
 

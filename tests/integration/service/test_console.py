@@ -23,6 +23,9 @@ PAGES = [
     "",
     "/models/support",
     "/models/triage",
+    "/models/support/report",
+    "/models/support/report?since=2026-01-01&until=2026-01-31",
+    "/models/triage/report",
     "/versions/support@1",
     "/versions/support@2",
     "/rollouts",
@@ -66,6 +69,23 @@ def test_every_page_shows_itself_and_is_guarded(grace: Browser, world: World, pa
     assert "<script" not in shown.text
     assert " style=" not in shown.text
     assert "None" not in re.sub("None( so far|\\.)", "", words(shown))
+
+
+def test_the_report_says_what_to_do_and_what_it_cannot_draw(grace: Browser, world: World) -> None:
+    furnish(world)
+    assert "/console/models/support/report" in grace.get("/models/support").text
+    assert "/console/models/support/report" in grace.get("/drift").text
+    shown = grace.get("/models/support/report")
+    page = words(shown)
+    assert "support@1 has drifted" in page
+    assert "support@2 waits for approval" in page
+    assert "baseline cannot be read" in page
+    assert "nowhere" not in page  # where bundles are stored is nobody's business
+    assert "script-src" not in shown.headers["content-security-policy"]
+    assert "No window of support@1 has been judged yet" in words(grace.get("/models/support/report?until=2020-01-01"))
+    assert grace.get("/models/support/report?since=2026-01-02&until=2026-01-01").status_code == 422
+    assert grace.get("/models/support/report?since=yesterday").status_code == 422
+    assert grace.get("/models/nonesuch/report").status_code == 404
 
 
 def test_pages_of_an_empty_house_say_so(grace: Browser) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.stats.profile import ProfileSpec, WindowProfile
+from monitoring.stats.profile import ProfileSpec, WindowProfile, merge_states
 
 SPEC = ProfileSpec({"confidence": np.array([0.25, 0.5, 0.75]), "length": np.array([5.0, 20.0])}, classes=4, features=3)
 
@@ -34,6 +34,16 @@ def test_merging_is_exact_in_any_order_and_grouping(a, b, c):
     assert content(profile(c, onto=profile(b, onto=one))) == whole
 
 
+@given(st.lists(windows, min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_states_merge_like_the_rows_that_they_stand_for(parts, random):
+    shuffled = random.sample(parts, len(parts))
+    cut = random.randint(1, len(parts))
+    states = [profile(part).to_arrays() for part in shuffled]
+    grouped = [merge_states(states[:cut]), *states[cut:]]
+    merged = WindowProfile.from_arrays(SPEC, merge_states(grouped))
+    assert content(merged) == content(profile([row for part in parts for row in part]))
+
+
 @given(windows)
 def test_the_empty_profile_changes_nothing(rows):
     empty = WindowProfile.empty(SPEC)
@@ -53,7 +63,7 @@ def test_saved_and_loaded_it_is_the_same_and_still_merges(rows):
     np.savez(file, **profile(rows).to_arrays())
     file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:
-        loaded = WindowProfile.from_arrays(arrays)
+        loaded = WindowProfile.from_arrays(SPEC, arrays)
     assert content(loaded) == content(profile(rows))
     assert loaded.merge(profile(rows)).n == 2 * len(rows)
 
@@ -93,6 +103,13 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="different specs"):
         empty.merge(WindowProfile.empty(ProfileSpec(SPEC.edges, classes=5, features=3)))
     with pytest.raises(ValueError, match="format"):
-        WindowProfile.from_arrays({})
+        WindowProfile.from_arrays(SPEC, {})
+    other = WindowProfile.empty(ProfileSpec(SPEC.edges, classes=4, features=3, basis="other weights"))
+    with pytest.raises(ValueError, match="different specs"):
+        empty.merge(other)
+    with pytest.raises(ValueError, match="different baselines"):
+        merge_states([empty.to_arrays(), other.to_arrays()])
+    with pytest.raises(ValueError, match="another baseline"):
+        WindowProfile.from_arrays(SPEC, other.to_arrays())
     with pytest.raises(ValueError, match="classes"):
         ProfileSpec({}, classes=0, features=1)

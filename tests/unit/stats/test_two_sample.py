@@ -97,6 +97,14 @@ def test_tails_find_a_small_new_topic_where_ks_is_blind(rng):
     assert tails.effect == pytest.approx(0.045, abs=0.015)
 
 
+@pytest.mark.parametrize("new", [100, 500])
+def test_tails_find_a_large_new_topic_that_lies_in_one_bin(new):
+    baseline, window = [300, 500, 200, 0], [300, 500, 200, new]
+    found = tail_shift_test(baseline, window)
+    assert found.p_value < 1e-20
+    assert found.effect == pytest.approx(new / (1000 + new))
+
+
 @given(st.lists(st.integers(0, 50), min_size=3, max_size=3), st.lists(st.integers(0, 50), min_size=3, max_size=3))
 def test_tails_are_symmetric_in_direction(x, y):
     left, right = tail_shift_test(x, y), tail_shift_test(x[::-1], y[::-1])
