@@ -77,6 +77,8 @@ def test_a_bad_key_or_value_is_named_with_its_file(home: Path, text: str, field:
     [
         ("every day", "is not a cron expression of five fields"),
         ("99 3 * * mon", "is not a cron expression of five fields"),
+        ("0 3 * * 8", "is not a cron expression of five fields"),
+        ("0 3 * * 5-1", "is not a cron expression of five fields (the weekdays 5-1 end before they begin)"),
         ("0 3 30 2 *", "is a time that never comes"),
     ],
 )
