@@ -11,7 +11,7 @@ from monitoring.cli_backtest import backtest
 from monitoring.cli_labels import labels
 from monitoring.cli_report import report
 from monitoring.cli_state import audit, doctor, status
-from monitoring.core.cli import open_ledger, print_json
+from monitoring.core.cli import LISTENING, open_ledger, print_json
 from monitoring.core.errors import Conflict
 from monitoring.core.settings import CONFIG_FILE, load_settings
 from monitoring.core.types import Role, utc_now
@@ -29,7 +29,7 @@ def init(*, name: str, as_json: bool) -> None:
 
     settings = load_settings()
     home = settings.home.absolute()
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)  # texts and the ledger are nobody else's; one there is let be
     config = home / CONFIG_FILE
     if not config.exists():
         config.write_text(starter_config())
@@ -65,7 +65,7 @@ def monitor() -> None:
     process = MonitorProcess(settings, utc_now)
     port = process.start()
     log = logging.getLogger(__name__)
-    log.info("watching; metrics on http://%s:%d/metrics", settings.monitor.host, port)
+    log.info("watching; " + LISTENING + "http://%s:%d/metrics", settings.monitor.host, port)
     stopping.wait()
     log.info("stopping: what is under way is finished first")
     process.stop()

@@ -13,8 +13,8 @@ from prometheus_client import start_http_server
 from monitoring.alerts import OutboxSender
 from monitoring.asking import keep_queue
 from monitoring.core.admission import Admission, Sender
-from monitoring.core.cli import open_ledger, open_registry
-from monitoring.core.errors import Conflict, MisConfigured
+from monitoring.core.cli import cannot_listen, open_ledger, open_registry
+from monitoring.core.errors import Conflict
 from monitoring.core.ledger import label_queue, profiles, ticks, versions
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
@@ -129,9 +129,7 @@ class MonitorProcess:
                 monitor.port, addr=monitor.host, registry=registry_of(self._collector)
             )
         except OSError as error:
-            raise MisConfigured(
-                f"monitor.port {monitor.port} on {monitor.host} cannot be listened on: {error}", field="monitor.port"
-            ) from error
+            raise cannot_listen("monitor", monitor.host, monitor.port, error) from error
         self._scheduler.start()
         return int(self._server.server_port)
 

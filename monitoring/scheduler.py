@@ -17,6 +17,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from monitoring.core.cron import read_cron
 from monitoring.core.errors import LeewayError, MisConfigured
 from monitoring.core.ledger import ticks
 from monitoring.core.ledger.database import Ledger
@@ -194,9 +195,6 @@ def _clock_trigger(routine: Routine) -> IntervalTrigger | CronTrigger:
     if isinstance(routine.when, timedelta):
         return IntervalTrigger(seconds=routine.when.total_seconds())
     try:
-        return CronTrigger.from_crontab(routine.when, timezone=UTC)
+        return read_cron(routine.when)
     except ValueError as error:
-        raise MisConfigured(
-            f"{routine.when!r} is not a cron expression of five fields, such as '0 3 * * 1': {error}",
-            field="retrain.cron",
-        ) from error
+        raise MisConfigured(f"retrain.cron is {routine.when!r}: {error}", field="retrain.cron") from error

@@ -16,7 +16,7 @@ HEADER = """\
 # database_url = "postgresql+psycopg://USER@HOST/DATABASE"  # default: ledger.db in this folder
 # storage_url = "s3://BUCKET/PREFIX"  # default: storage/ in this folder
 """
-EXAMPLES = {"label_volume": 1000, "cron": "0 3 * * 1", "webhook_url": "https://example.org/hook"}
+EXAMPLES = {"label_volume": 1000, "cron": "0 3 * * mon", "webhook_url": "https://example.org/hook"}
 
 
 def starter_config() -> str:

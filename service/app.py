@@ -121,6 +121,7 @@ def build_app(context: Context) -> FastAPI:
     errors.install(app)
     for routes in (predict, oip, feedback, labels, health, operate, console):
         app.include_router(routes.router)
+    app.include_router(console.front)
     app.add_middleware(Edge, max_body_bytes=context.settings.server.max_body_bytes, metrics=context.metrics)
     _declare_security(app)
     return app

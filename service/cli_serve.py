@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 @click.option("--threads", type=int, help="Inference threads; 0 for as many as the cores this process may use.")
 def serve(**options: Any) -> None:
     """Serve the models over HTTP until SIGTERM or Ctrl-C; requests under way are answered first."""
+    from monitoring.core.cli import LISTENING
+    from monitoring.core.errors import MisConfigured
     from monitoring.core.ledger import access
     from service.app import Service
     from service.logs import log_to_stderr
@@ -42,8 +44,12 @@ def serve(**options: Any) -> None:
         if not access.has_keys(connection):
             log.warning("there is no API key yet, so nobody can log in: run `leeway init`")
     service.start()
-    server.start()
-    log.info("listening on http://%s:%d", settings.server.host, server.port)
+    try:
+        server.start()
+    except MisConfigured:
+        service.stop()
+        raise
+    log.info(LISTENING + "http://%s:%d", settings.server.host, server.port)
     stopping.wait()
     failed = not server.alive
     log.info("stopping: new connections are refused, requests under way are answered")

@@ -67,8 +67,11 @@ class Inference:
         metadata: Mapping[str, str],
         top_k: int,
         gone: Gone,
+        pinned: Part | None = None,
     ) -> list[Answer]:
         """The answers to `texts`, in their order. `gone` returns when the caller has left.
+
+        The rollout decides who answers, unless the caller has `pinned` a version; then no other answers in its place.
 
         Raises NotFound, NotReady, Overloaded, DeadlineExceeded, CallerGone, or LeewayError where the model fails.
         """
@@ -83,10 +86,10 @@ class Inference:
             metadata=orjson.dumps(metadata).decode() if metadata else "{}",
             top_k=top_k,
         )
-        part = route.part(call.unit)
+        part = pinned or route.part(call.unit)
         deadline = call.loop.time() + self._settings.deadline_seconds
         await self._answered(call, _works(call, range(len(texts)), ids, texts, part), deadline, gone)
-        if call.failures and part.variant is Variant.CANDIDATE:
+        if call.failures and part.variant is Variant.CANDIDATE and pinned is None:
             # callers must not suffer for the experiment; outside of the rollout, or these would bias the champion's arm
             spare = Part(route.champion, Variant.PRODUCTION, NO_ROLLOUT)
             await self._answered(call, _works(call, sorted(call.failures), ids, texts, spare), deadline, gone)

@@ -53,6 +53,16 @@ class Route:
             return Part(self.candidate, Variant.CANDIDATE, step)
         return Part(self.champion, Variant.PRODUCTION, step)
 
+    def pinned(self, version: str) -> Part | None:
+        """Who answers callers who insist on this version number; None where it neither serves nor is tried.
+
+        Outside of the rollout: a caller who chose the version is no evidence of a random split.
+        """
+        for target, _, _ in self.shares():
+            if version == str(target.version.number):
+                return Part(target, Variant.PRODUCTION if target is self.champion else Variant.CANDIDATE, NO_ROLLOUT)
+        return None
+
     def shares(self) -> list[tuple[LoadedVersion, Variant, float]]:
         """The share of the answers that callers get from each version; a shadow's is 0."""
         if self.rollout is None or self.candidate is None:

@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 from monitoring.core.errors import InvalidInput, TooLarge
 from monitoring.core.settings import ServerSettings
 from monitoring.core.types import LabelSource, Variant
 
 MAX_FEEDBACK_ITEMS = 256
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:  # PostgreSQL keeps no such text
+        raise ValueError("it holds the character U+0000: leave that out")
+    return text
+
+
 Key = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+Label = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_without_nul)
+]
 MetadataName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=256)]
 Metadata = Annotated[dict[MetadataName, MetadataValue], Field(max_length=16)]

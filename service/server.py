@@ -9,7 +9,7 @@ from collections.abc import Callable
 import uvicorn
 from starlette.types import ASGIApp
 
-from monitoring.core.errors import MisConfigured
+from monitoring.core.cli import cannot_listen
 
 BACKLOG = 2048
 
@@ -22,6 +22,7 @@ class HttpServer:
 
         Raises MisConfigured if the port is in use or not allowed.
         """
+        self._host, self._asked = host, port
         self._socket = _bind(host, port)
         config = uvicorn.Config(
             app,
@@ -48,8 +49,14 @@ class HttpServer:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin to accept; callers that come before the first loop turn wait in the backlog."""
-        self._socket.listen(BACKLOG)
+        """Begin to accept; callers that come before the first loop turn wait in the backlog.
+
+        Raises MisConfigured if another process, which had taken the port as well, listens by now.
+        """
+        try:
+            self._socket.listen(BACKLOG)
+        except OSError as error:
+            raise cannot_listen("server", self._host, self._asked, error) from error
         self._thread.start()
 
     def stop(self) -> None:
@@ -74,8 +81,5 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise MisConfigured(
-            f"cannot listen on {host}:{port} ({error.strerror or error}): choose another with --port",
-            field="server.port",
-        ) from error
+        raise cannot_listen("server", host, port, error) from error
     return listener

@@ -14,18 +14,19 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.core.errors import LeewayError
+from monitoring.core.errors import Conflict, LeewayError, NotFound, NotReady
 from monitoring.core.ledger import replicas, rollouts, versions
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.registry import Registry
 from monitoring.core.settings import ServerSettings
-from monitoring.core.types import Clock, ModelVersion
+from monitoring.core.types import Clock, ModelVersion, Stage
 from service.engine.classifier import LoadedVersion, RuntimeFactory, load_version
 from service.routing import STANDING_BY, Reading, RoutingTable, route_all, wanted
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER = timedelta(seconds=30)
+ANSWERING = frozenset({Stage.PRODUCTION, Stage.SHADOW, Stage.AB_TEST})
 REPORT_EVERY = timedelta(seconds=5)
 
 
@@ -82,6 +83,23 @@ class Serving:
                 replicas.leave(connection, self._replica)
         except SQLAlchemyError as error:
             log.warning("the ledger was away while stopping: %s", error)
+
+    def why_not(self, model: str, version: str) -> LeewayError:
+        """Why this version of `model` does not answer, as the ledger has it; blocks. Raises SQLAlchemyError."""
+        try:
+            with self._ledger.read() as connection:
+                found = versions.get(connection, f"{model}@{version}")
+        except NotFound as error:
+            return error
+        if found.id in self.faults:
+            return NotReady(f"{found.name} cannot answer: {self.faults[found.id]}", field="version")
+        if found.stage in ANSWERING:
+            return NotReady(f"{found.name} is being loaded, try again in a second", field="version")
+        return Conflict(
+            f"{found.name} is {found.stage}: only a model's version in production and the candidate of its rollout "
+            f"answer; /v2/models/{model} lists them",
+            field="version",
+        )
 
     def reconcile(self) -> None:
         """One pass: read, publish, load what is missing. Raises SQLAlchemyError while the ledger is away."""

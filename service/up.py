@@ -1,10 +1,15 @@
-"""`leeway up`: the roles together on one machine. One that dies brings all down, loudly; nothing is restarted."""
+"""`leeway up`: the roles together on one machine.
+
+An answer to a caller never waits for, or fails because of, monitoring: a monitor or worker that dies is started again,
+and given up loudly in the end, while serving goes on. Only the death of `serve` ends all.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,6 +21,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from monitoring.core.cli import LISTENING
+from service.restart import next_start
+
 if TYPE_CHECKING:
     from monitoring.core.settings import Settings
 
@@ -23,7 +31,9 @@ PLAY = "from service.up import play; play()"
 COLOURS = {"serve": "cyan", "monitor": "magenta", "worker": "yellow", "up": "green"}
 TRAINS_WITH = ("torch", "transformers", "peft")
 STOP_SECONDS = 20.0
+LAST_WORDS_SECONDS = 1.0
 LONGEST_LINE = 1 << 20
+OWN_PORT = re.compile(re.escape(LISTENING) + r"http://\S+:(\d+)")
 
 
 @click.command()
@@ -38,12 +48,12 @@ def up() -> None:
         if not access.has_keys(connection):
             raise MisConfigured("there is no API key yet: run `leeway init`")
     ledger.close()
-    roles = ["serve", "monitor"]
+    others = ["monitor"]
     if all(find_spec(package) is not None for package in TRAINS_WITH):
-        roles.append("worker")
+        others.append("worker")
     else:
         tell("up", "no training worker: install it with pip install 'leeway[train]'; all else runs", warn=True)
-    sys.exit(asyncio.run(Troupe(roles, settings).run()))
+    sys.exit(asyncio.run(Troupe(others, settings).run()))
 
 
 @dataclass
@@ -52,35 +62,65 @@ class Part:
 
     role: str
     process: asyncio.subprocess.Process
+    since: float
+    """When it was started, in the event loop's seconds."""
+    listening: asyncio.Task[None]
+
+    async def end(self) -> float:
+        """Wait until it has ended and its last words are shown; how many seconds it lived."""
+        await self.process.wait()
+        lived = asyncio.get_running_loop().time() - self.since
+        await asyncio.wait([self.listening], timeout=LAST_WORDS_SECONDS)  # what it started may hold its output open
+        return lived
 
 
 class Troupe:
-    """Starts roles, shows what they say, and stops them together."""
+    """Starts `serve` and the others, shows what they say, starts the others again, and stops all together."""
 
-    def __init__(self, roles: Sequence[str], settings: Settings) -> None:
-        self._roles = roles
+    def __init__(self, others: Sequence[str], settings: Settings) -> None:
+        self._others = others
         self._settings = settings
-        self._parts: list[Part] = []
+        self._parts: dict[str, Part] = {}
+        self._ports: dict[str, asyncio.Future[int]] = {}
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
-        """Until Ctrl-C or SIGTERM: 0; or until a role ends by itself: 1."""
+        """Until Ctrl-C or SIGTERM: 0; or until `serve` ends by itself: 1."""
         for name in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(name, self._asked_to_stop)
-        listeners = []
-        for role in self._roles:
-            part = await _start(role)
-            self._parts.append(part)
-            listeners.append(asyncio.create_task(_listen(part)))
+        for role in ("serve", *self._others):
+            self._ports[role] = asyncio.get_running_loop().create_future()
+            await self._start(role)
         announcing = asyncio.create_task(self._announce())
-        fallen = await self._first_to_fall()
-        announcing.cancel()
-        if fallen is not None:
-            tell("up", f"{fallen.role} HAS ENDED with {_ending(fallen.process)}: stopping the others", warn=True)
+        keeping = [asyncio.create_task(self._keep(role)) for role in self._others]
+        serving = asyncio.create_task(self._parts["serve"].end())
+        asked = asyncio.create_task(self._stop.wait())
+        await asyncio.wait([asked, serving], return_when=asyncio.FIRST_COMPLETED)
+        fallen = not self._stop.is_set()
+        if fallen:
+            tell("up", f"serve HAS ENDED with {_ending(self._parts['serve'])}: stopping the others", warn=True)
+        for task in (announcing, asked, *keeping):
+            task.cancel()
+        await asyncio.gather(announcing, asked, *keeping, return_exceptions=True)
         await self._stop_all()
-        await asyncio.gather(*listeners)
         tell("up", "all have stopped")
-        return 0 if fallen is None else 1
+        return 1 if fallen else 0
+
+    async def _keep(self, role: str) -> None:
+        """Start a role again whenever it has died; return when it is given up."""
+        quick = 0
+        while True:
+            part = self._parts[role]
+            following = next_start(await part.end(), quick)
+            died = f"{role} HAS ENDED with {_ending(part)}, {following.reason}"
+            if following.wait is None:
+                tell("up", f"{died}: GIVEN UP; serving goes on without it. Its last lines say why:", warn=True)
+                tell("up", f"put that right, then run `leeway {role}` beside this or start `leeway up` anew", warn=True)
+                return
+            tell("up", f"{died}: starting it again in {following.wait:.0f} s, serving goes on", warn=True)
+            await asyncio.sleep(following.wait)
+            quick = following.quick
+            await self._start(role)
 
     def _asked_to_stop(self) -> None:
         if self._stop.is_set():
@@ -90,42 +130,54 @@ class Troupe:
             tell("up", "stopping; once more to kill")
         self._stop.set()
 
-    async def _first_to_fall(self) -> Part | None:
-        """The first role that ends by itself; None when asked to stop before."""
-        asked = asyncio.create_task(self._stop.wait())
-        ends = {asyncio.create_task(part.process.wait()): part for part in self._parts}
-        done, pending = await asyncio.wait([asked, *ends], return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        return None if asked in done else next(part for task, part in ends.items() if task in done)
-
     async def _stop_all(self) -> None:
-        for part in self._parts:
+        for part in self._parts.values():
             if part.process.returncode is None:
                 part.process.terminate()
-        waits = [asyncio.create_task(part.process.wait()) for part in self._parts]
-        _, late = await asyncio.wait(waits, timeout=STOP_SECONDS)
+        ends = [asyncio.create_task(part.end()) for part in self._parts.values()]
+        _, late = await asyncio.wait(ends, timeout=STOP_SECONDS)
         if late:
-            names = ", ".join(part.role for part in self._parts if part.process.returncode is None)
+            names = ", ".join(part.role for part in self._parts.values() if part.process.returncode is None)
             tell("up", f"killing {names}: not stopped after {STOP_SECONDS:.0f} s", warn=True)
             self._kill()
-            await asyncio.wait(waits)
+            await asyncio.wait(ends)
 
     def _kill(self) -> None:
         """With whatever they started: each leads a process group of its own."""
-        for part in self._parts:
+        for part in self._parts.values():
             if part.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(part.process.pid, signal.SIGKILL)
 
     async def _announce(self) -> None:
-        """Say where to go, once it is there."""
-        server, monitor = self._settings.server, self._settings.monitor
-        await asyncio.gather(_answers(server.host, server.port), _answers(monitor.host, monitor.port))
-        api, gauges = _url(server.host, server.port), _url(monitor.host, monitor.port)
+        """Say where to go, once our own roles say that they are there: at the port, somebody else may answer."""
+        api = _url(self._settings.server.host, await self._ports["serve"])
         tell("up", f"ready  API      {api}/docs")
         tell("up", f"       console  {api}/console")
-        tell("up", f"       metrics  {api}/metrics and {gauges}/metrics")
+        tell("up", f"       metrics  {api}/metrics")
+        gauges = _url(self._settings.monitor.host, await self._ports["monitor"])
+        tell("up", f"       monitor  {gauges}/metrics")
+
+    async def _start(self, role: str) -> None:
+        process = await _spawn(role)
+        since = asyncio.get_running_loop().time()
+        self._parts[role] = Part(role, process, since, asyncio.create_task(self._listen(role, process)))
+        tell("up", f"{role} started, process {process.pid}")
+
+    async def _listen(self, role: str, process: asyncio.subprocess.Process) -> None:
+        """Show what it says; take note of its port when it names that."""
+        assert process.stdout is not None
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # longer than anybody would read
+                continue
+            if not line:
+                return
+            said = line.decode(errors="replace").rstrip()
+            tell(role, said)
+            if not self._ports[role].done() and (found := OWN_PORT.search(said)):
+                self._ports[role].set_result(int(found[1]))
 
 
 def play() -> None:
@@ -143,9 +195,9 @@ def tell(role: str, line: str, *, warn: bool = False) -> None:
     click.echo(click.style(f"{role:>7} │ ", fg=colour, bold=True) + (click.style(line, fg=colour) if warn else line))
 
 
-async def _start(role: str) -> Part:
+async def _spawn(role: str) -> asyncio.subprocess.Process:
     """Its standard input is a pipe that nobody writes to: it ends when we do, even by `kill -9`."""
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         PLAY,
@@ -157,32 +209,6 @@ async def _start(role: str) -> Part:
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
         start_new_session=True,  # Ctrl-C is for us to pass on
     )
-    tell("up", f"{role} started, process {process.pid}")
-    return Part(role, process)
-
-
-async def _listen(part: Part) -> None:
-    assert part.process.stdout is not None
-    while True:
-        try:
-            line = await part.process.stdout.readline()
-        except ValueError:  # longer than anybody would read
-            continue
-        if not line:
-            return
-        tell(part.role, line.decode(errors="replace").rstrip())
-
-
-async def _answers(host: str, port: int) -> None:
-    """Return when something listens there."""
-    while True:
-        try:
-            _, writer = await asyncio.open_connection(_reachable(host), port)
-        except OSError:
-            await asyncio.sleep(0.2)
-        else:
-            writer.close()
-            return
 
 
 def _leave_with_parent() -> None:
@@ -193,14 +219,11 @@ def _leave_with_parent() -> None:
     os._exit(1)
 
 
-def _ending(process: asyncio.subprocess.Process) -> str:
-    code = process.returncode or 0
+def _ending(part: Part) -> str:
+    code = part.process.returncode or 0
     return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
 
 def _url(host: str, port: int) -> str:
-    return f"http://{_reachable(host)}:{port}"
-
-
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    reachable = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

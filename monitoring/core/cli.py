@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from importlib.metadata import entry_points
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from monitoring.core.errors import LeewayError
+from monitoring.core.errors import LeewayError, MisConfigured
 from monitoring.core.types import utc_now
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from monitoring.core.settings import Settings
 
 GROUP = "leeway.commands"
+LISTENING = "listening on "
+"""What a role says, with its URL, once its port is its own: `leeway up` waits for it."""
 
 
 class Program(click.Group):
@@ -61,6 +64,18 @@ def open_registry(settings: Settings, ledger: Ledger) -> Registry:
     from monitoring.core.storage import Storage
 
     return Registry(ledger, Storage(settings.store_url), settings.cache_dir, utc_now)
+
+
+def cannot_listen(section: str, host: str, port: int, error: OSError) -> MisConfigured:
+    """What to say where the address that the settings of `section` name cannot be had."""
+    from monitoring.core.settings import CONFIG_FILE
+
+    variable = f"{section}.port in {CONFIG_FILE}, or LEEWAY_{section.upper()}__PORT"
+    if error.errno == errno.EADDRINUSE:
+        said = f"port {port} on {host} is taken by another process: stop that one, or set another {variable}"
+    else:
+        said = f"port {port} on {host} cannot be had ({error.strerror or error}): set {section}.host or {variable}"
+    return MisConfigured(said, field=f"{section}.port")
 
 
 def print_json(value: Any) -> None:

@@ -19,7 +19,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from monitoring.core.cron import read_cron
 from monitoring.core.errors import MisConfigured
+from monitoring.core.faults import tell
+from monitoring.core.variables import PREFIX, find_strangers
 
 CONFIG_FILE = "leeway.toml"
 
@@ -138,6 +141,13 @@ class RetrainSettings(Section):
     lease_seconds: float = Field(30.0, gt=0)
     max_attempts: int = Field(3, ge=1)
 
+    @field_validator("cron")
+    @classmethod
+    def _readable_schedule(cls, cron: str | None) -> str | None:
+        if cron is not None:
+            read_cron(cron)
+        return cron
+
 
 class GateSettings(Section):
     """What a retrained model must show before a person is asked."""
@@ -188,7 +198,7 @@ class AlertSettings(Section):
 class Settings(BaseSettings):
     """Everything that can be set. `home` holds all state of the embedded default."""
 
-    model_config = SettingsConfigDict(env_prefix="LEEWAY_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
     home: Path = Path(".leeway")
     database_url: str = ""
@@ -248,13 +258,37 @@ def home_folder() -> Path:
 
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings, turning every fault into one readable MisConfigured."""
+    _refuse_strangers()
     try:
         return Settings(**({"home": home_folder()} | overrides))
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
-        field = ".".join(map(str, error.errors()[0]["loc"]))
-        raise MisConfigured(f"settings in {home_folder() / CONFIG_FILE} or LEEWAY_…: {faults}", field=field) from error
+        names = [".".join(map(str, fault["loc"])) for fault in error.errors()]
+        faults = "; ".join(map(tell, names, error.errors()))
+        raise MisConfigured(
+            f"settings in {home_folder() / CONFIG_FILE} or LEEWAY_…: {faults}", field=names[0]
+        ) from error
     except SettingsError as error:  # a variable of a section or list that is not JSON
         raise MisConfigured(f"settings in LEEWAY_…: {error}: it must be JSON, as in [0.1, 0.25]") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MisConfigured(f"{home_folder() / CONFIG_FILE} is not valid TOML: {error}") from error
+
+
+def variables() -> list[str]:
+    """The variable of every setting, and those that hold a whole section as JSON."""
+    found: list[str] = []
+    for name, field in Settings.model_fields.items():
+        variable, section = f"{PREFIX}{name.upper()}", field.annotation
+        found.append(variable)
+        if isinstance(section, type) and issubclass(section, Section):
+            found += [f"{variable}__{key.upper()}" for key in section.model_fields]
+    return found
+
+
+def _refuse_strangers() -> None:
+    strangers = find_strangers(os.environ, variables())
+    if strangers:
+        faults = "; ".join(
+            f"{name} is no setting: " + (f"did you mean {nearest}?" if nearest else "unset it, or see leeway.toml")
+            for name, nearest in strangers.items()
+        )
+        raise MisConfigured(f"settings in LEEWAY_…: {faults}", field=next(iter(strangers)))

@@ -21,12 +21,19 @@ from service.operation import find_rollout
 
 router = APIRouter(prefix=HOME, route_class=PageRoute, include_in_schema=False)
 router.include_router(login.router)
+front = APIRouter(include_in_schema=False)
 Text = Annotated[str, Form()]
 SHOWN = 50
 PLAIN_PAGE = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
 }
 """For the report, which brings its own style, since it is to be mailed as one file; it runs and loads nothing."""
+
+
+@front.get("/")
+def front_door() -> Response:
+    """Whoever opens the server's bare address in a browser wants the console."""
+    return RedirectResponse(HOME)
 
 
 @router.get("")

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from monitoring.core import errors
 from monitoring.core.errors import LeewayError
+from monitoring.core.faults import one_line, tell
 from service.inference import CallerGone
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,11 @@ STATUS: Mapping[type[LeewayError], int] = {
     LeewayError: 500,
 }
 HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+UNREADABLE = "There was an error parsing the body"
+"""What FastAPI says of a body that is not UTF-8."""
+NO_OBJECT = frozenset({"missing", "model_type", "model_attributes_type"})
 RETRY_AFTER_SECONDS = 1
+MOST_TOLD = 3
 
 
 def install(app: FastAPI) -> None:
@@ -75,15 +80,21 @@ async def _leeway_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        reason = first.get("ctx", {}).get("error", "it cannot be read")
-        return _refusal(request.url.path, 400, "invalid_json", f"the body is not valid JSON: {reason}", None)
-    field = field_name(first["loc"])
-    if field is None:  # the body as a whole
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        reason = str(found[0].get("ctx", {}).get("error", "it cannot be read"))
+        message = (
+            f"the body is not valid JSON at character {found[0]['loc'][-1]} ({reason[:1].lower()}{reason[1:]}): "
+            "check its quotes, commas and brackets"
+        )
+        return _refusal(request.url.path, 400, "invalid_json", message, None)
+    names = [field_name(fault["loc"]) for fault in found]
+    if found[0]["type"] in NO_OBJECT and names[0] is None:  # the body as a whole
         message = "the body is missing or not a JSON object: send one with Content-Type: application/json"
         return _refusal(request.url.path, 422, errors.InvalidInput.code, message, None)
-    return _refusal(request.url.path, 422, errors.InvalidInput.code, f"{field}: {first['msg']}", field)
+    told = [tell(name or "the body", fault) for name, fault in zip(names, found, strict=True)]
+    message = "; ".join(told[:MOST_TOLD]) + (f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else "")
+    return _refusal(request.url.path, 422, errors.InvalidInput.code, message, names[0])
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -91,6 +102,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     message = str(error.detail)
     if error.status_code == 404:
         message = f"there is nothing at {request.url.path}; /docs lists what there is"
+    elif error.status_code == 405:
+        message = f"{request.method} is not possible at {request.url.path}; /docs lists what is"
+    elif message == UNREADABLE:
+        message = "the body cannot be read: send JSON in UTF-8"
     code = HTTP_CODES.get(error.status_code, "http_error")
     return _refusal(request.url.path, error.status_code, code, message, None, error.headers)
 
@@ -110,13 +125,13 @@ async def _unexpected_error(request: Request, error: Exception) -> Response:
 def field_name(location: Sequence[int | str]) -> str | None:
     """A pydantic location as callers know it: ("body", "inputs", 3) is `inputs[3]`; None for the body itself.
 
-    A part in parentheses is the tag of a union, which callers do not see.
+    A part in parentheses is the tag of a union, and `[key]` the name of an entry: callers see neither.
     """
     name = ""
     for part in location[1:]:
         if isinstance(part, int):
             name += f"[{part}]"
-        elif not part.startswith("("):
+        elif part != "[key]" and not part.startswith("("):
             name += f".{part}" if name else part
     return name or None
 
@@ -124,6 +139,7 @@ def field_name(location: Sequence[int | str]) -> str | None:
 def _refusal(
     path: str, status: int, code: str, message: str, field: str | None, headers: Mapping[str, str] | None = None
 ) -> Response:
+    message, field = one_line(message), None if field is None else one_line(field)
     body: dict[str, Any] = {"error": {"code": code, "message": message, "field": field}}
     if path.startswith("/v2"):
         body = {"error": message, "code": code, "field": field}

@@ -2,10 +2,14 @@
 
 A text classifier is a model with one input `text` of BYTES, and the outputs `label`, `probability` and `prediction_id`,
 one element a text. The request parameter `key` is the assignment key. The binary tensor extension is refused.
+
+Below `/versions/{version}` the caller says who answers: the version in production or the candidate of the rollout,
+outside of the rollout's split and of its evidence.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -14,19 +18,23 @@ import orjson
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-from monitoring.core.errors import InvalidInput, NotReady
+from monitoring.core.errors import Conflict, InvalidInput, NotReady
 from monitoring.core.types import Principal, Role
 from service.auth import SECURITY, require
 from service.context import context_of
 from service.engine.work import Answer
 from service.routes.predict import until_gone
-from service.schemas import PROTOCOL_ERRORS, Key, check_texts
+from service.routing import Part
+from service.schemas import PROTOCOL_ERRORS, Key, ProtocolErrorResponse, check_texts
 from service.version import program_version
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=PROTOCOL_ERRORS)
 
 BINARY_HEADER = "inference-header-content-length"
 NO_BINARY = "the binary tensor extension is not supported: send JSON (tritonclient: binary_data=False)"
+PINNED: dict[int | str, dict[str, Any]] = {
+    409: {"model": ProtocolErrorResponse, "description": "The version exists, but neither serves nor is tried."}
+}
 OUTPUTS = {"label": "BYTES", "probability": "FP32", "prediction_id": "BYTES"}
 
 
@@ -104,15 +112,16 @@ async def server() -> dict[str, Any]:
 
 @router.get("/models/{model}", summary="Model metadata")
 async def model_metadata(request: Request, model: str) -> dict[str, Any]:
-    """Inputs and outputs of a model, and the number of its version in production."""
-    champion = context_of(request).serving.table.route(model).champion
-    return {
-        "name": model,
-        "versions": [str(champion.version.number)],
-        "platform": "onnxruntime_onnx",
-        "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
-        "outputs": [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()],
-    }
+    """Inputs and outputs of a model, and the numbers of its versions that can be asked for."""
+    shares = context_of(request).serving.table.route(model).shares()
+    return _metadata(model, [str(target.version.number) for target, _, _ in shares])
+
+
+@router.get("/models/{model}/versions/{version}", summary="Metadata of a version", responses=PINNED)
+async def version_metadata(request: Request, model: str, version: str) -> dict[str, Any]:
+    """Inputs and outputs of a version that answers."""
+    await pin(request, model, version)
+    return _metadata(model, [version])
 
 
 @router.get("/models/{model}/ready", summary="Whether a model can answer")
@@ -123,8 +132,18 @@ async def model_ready(request: Request, model: str) -> Response:
         ready = True
     except NotReady:
         ready = False
-    content = orjson.dumps({"name": model, "ready": ready})
-    return Response(content, 200 if ready else 503, media_type="application/json")
+    return _readiness(ready, name=model)
+
+
+@router.get("/models/{model}/versions/{version}/ready", summary="Whether a version can answer")
+async def version_ready(request: Request, model: str, version: str) -> Response:
+    """503 while it cannot; 404 if there is no such version."""
+    try:
+        await pin(request, model, version)
+        ready = True
+    except (NotReady, Conflict):
+        ready = False
+    return _readiness(ready, name=model, version=version)
 
 
 @router.post(
@@ -138,13 +157,45 @@ async def infer(
     request: Request, model: str, body: InferRequest, _: Annotated[Principal, Depends(require(Role.PREDICT))]
 ) -> Response:
     """The same engine as the plain route."""
+    return await _infer(request, model, body, None)
+
+
+@router.post(
+    "/models/{model}/versions/{version}/infer",
+    summary="Classify texts with a certain version",
+    response_model=InferResponse,
+    response_model_exclude_none=True,
+    responses=PINNED,
+    openapi_extra={"security": SECURITY},
+)
+async def infer_with_version(
+    request: Request,
+    model: str,
+    version: str,
+    body: InferRequest,
+    _: Annotated[Principal, Depends(require(Role.PREDICT))],
+) -> Response:
+    """That version answers, or none does."""
+    return await _infer(request, model, body, await pin(request, model, version))
+
+
+async def pin(request: Request, model: str, version: str) -> Part:
+    """Who answers for this version. Raises NotFound, Conflict or NotReady with the reason why nobody does."""
+    serving = context_of(request).serving
+    part = serving.table.route(model).pinned(version)
+    if part is None:
+        raise await asyncio.to_thread(serving.why_not, model, version)
+    return part
+
+
+async def _infer(request: Request, model: str, body: InferRequest, pinned: Part | None) -> Response:
     context = context_of(request)
     refuse_binary(request, body)
     texts = texts_of(body)
     wanted = wanted_outputs(body)
     check_texts(texts, context.settings.server)
     answers = await context.inference.predict(
-        model, texts, key=body.parameters.key, metadata={}, top_k=1, gone=lambda: until_gone(request)
+        model, texts, key=body.parameters.key, metadata={}, top_k=1, gone=lambda: until_gone(request), pinned=pinned
     )
     return Response(orjson.dumps(_response(model, body, answers, wanted)), media_type="application/json")
 
@@ -187,6 +238,20 @@ def wanted_outputs(body: InferRequest) -> list[str]:
                 field=f"outputs[{number}].name",
             )
     return [output.name for output in body.outputs] or list(OUTPUTS)
+
+
+def _metadata(model: str, versions: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": model,
+        "versions": list(versions),
+        "platform": "onnxruntime_onnx",
+        "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
+        "outputs": [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()],
+    }
+
+
+def _readiness(ready: bool, **of: str) -> Response:
+    return Response(orjson.dumps(of | {"ready": ready}), 200 if ready else 503, media_type="application/json")
 
 
 def _response(model: str, body: InferRequest, answers: Sequence[Answer], wanted: Sequence[str]) -> dict[str, Any]:

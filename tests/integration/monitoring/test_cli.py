@@ -61,6 +61,17 @@ def test_init_shows_a_key_with_every_role_once(home: Path) -> None:
     assert "is set up already" in again.stderr
 
 
+def test_init_makes_a_home_for_its_owner_alone_and_leaves_one_that_is_there_as_it_is(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.chmod(0o750)
+    run_json("init")
+    assert home.stat().st_mode & 0o777 == 0o750
+    monkeypatch.setenv("LEEWAY_HOME", str(home / "deep" / "new"))
+    run_json("init")
+    assert (home / "deep" / "new").stat().st_mode & 0o777 == 0o700
+
+
 def test_init_keeps_the_settings_that_are_there(home: Path) -> None:
     (home / "leeway.toml").write_text("[server]\nport = 9999\n")
     run_json("init")
@@ -269,7 +280,7 @@ def test_the_monitor_runs_until_it_is_told_to_stop(world: World) -> None:
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            address = next(line.rpartition(" ")[2].strip() for line in process.stderr if "metrics on" in line)
+            address = next(line.rpartition(" ")[2].strip() for line in process.stderr if "listening on" in line)
             rows = f'leeway_monitored_predictions_total{{model="{MODEL}",version="{MODEL}@1"}} 50.0'
             wait_until(lambda: rows in _scrape(address))
             process.send_signal(signal.SIGTERM)

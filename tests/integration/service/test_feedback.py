@@ -102,11 +102,31 @@ def test_feedback_that_cannot_be_used_is_refused_with_the_field_named(
     assert _kept(support) == []
 
 
+PLAIN_WORDS: list[tuple[dict[str, Any], str]] = [
+    ({"source": "hearsay"}, "source is \"hearsay\": give 'ground_truth', 'random_sample', 'review' or 'complaint'"),
+    ({"label": "x" * 201}, "label has 201 characters: give at most 200 characters"),
+    ({"label": "a\0b"}, 'label is "a\\u0000b": it holds the character U+0000: leave that out'),
+    ({"rating": "good"}, 'rating is "good": give a number'),
+    ({"sampling_probability": 0}, "sampling_probability is 0: give a number above 0"),
+    ({"labels": ["billing"]}, "labels is not known: leave it out"),
+]
+
+
+def test_a_refusal_says_in_plain_words_what_to_give(support: Running, subtests: pytest.Subtests) -> None:
+    for change, words in PLAIN_WORDS:
+        item = {"prediction_id": new_id(), "label": "billing", "source": "ground_truth"} | change
+        with subtests.test(change=change):
+            assert words in support.http.post("/v1/feedback", json=item).json()["error"]["message"]
+            batch = support.http.post("/v1/feedback", json={"items": [item]}).json()["error"]["message"]
+            assert f"items[0].{words}" in batch
+
+
 def test_too_many_items_are_refused(support: Running) -> None:
     item = {"prediction_id": new_id(), "label": "billing", "source": "ground_truth"}
     response = support.http.post("/v1/feedback", json={"items": [item] * 257})
     assert response.status_code == 422
     assert response.json()["error"]["field"] == "items"
+    assert response.json()["error"]["message"] == "items has 257 entries: give at most 256 entries"
 
 
 def test_feedback_needs_its_own_role(support: Running) -> None:

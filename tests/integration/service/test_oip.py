@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from monitoring.core.bundle import Bundle
 from monitoring.core.ids import unit_hash
 from tests.integration.service.conftest import Running
 
@@ -103,7 +104,80 @@ def test_an_unknown_model_or_output_is_refused(support: Running) -> None:
     assert response.json()["field"] == "outputs[0].name"
 
 
+def _pinned(running: Running, version: str, *texts: str) -> httpx.Response:
+    tensor = {"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": list(texts)}
+    body = {"inputs": [tensor], "parameters": {"key": "customer-7"}}
+    return running.http.post(f"/v2/models/support/versions/{version}/infer", json=body)
+
+
+def test_a_pinned_version_answers_outside_of_the_rollout(support: Running, candidate_bundle: Bundle) -> None:
+    rollout = support.start_rollout(support.register(candidate_bundle), share=0.5)
+    support.context.serving.reconcile()
+    assert support.http.get("/v2/models/support").json()["versions"] == ["1", "2"]
+    for version, label, variant in (("1", "billing", "production"), ("2", "delivery", "candidate")):
+        assert support.http.get(f"/v2/models/support/versions/{version}").json()["versions"] == [version]
+        ready = support.http.get(f"/v2/models/support/versions/{version}/ready")
+        assert ready.json() == {"name": "support", "version": version, "ready": True}
+        answer = _pinned(support, version, "refund the invoice").json()
+        assert (answer["model_version"], answer["parameters"]) == (version, {"variant": variant})
+        assert answer["outputs"][0]["data"] == [label]
+    rows = support.rows()
+    assert [row["version"] for row in rows] == [rollout.champion, rollout.candidate]
+    assert {row["rollout"] for row in rows} == {None}
+
+
+def test_in_shadow_the_candidate_answers_who_pins_it_and_gets_no_copy_of_who_pins_the_champion(
+    support: Running, candidate_bundle: Bundle
+) -> None:
+    support.start_rollout(support.register(candidate_bundle))
+    support.context.serving.reconcile()
+    assert _pinned(support, "2", "refund the invoice").json()["outputs"][0]["data"] == ["delivery"]
+    assert _pinned(support, "1", "refund the invoice").json()["outputs"][0]["data"] == ["billing"]
+    support.service.stop()  # what waits is answered first, also copies
+    assert sorted(row["variant"] for row in support.rows()) == ["candidate", "production"]
+
+
+def test_no_other_answers_in_the_place_of_a_pinned_version_that_fails(
+    support: Running, candidate_bundle: Bundle
+) -> None:
+    support.start_rollout(support.register(candidate_bundle), share=0.5)
+    support.context.serving.reconcile()
+    support.gate.broken.add(candidate_bundle.hash)
+    response = _pinned(support, "2", "refund the invoice")
+    assert response.status_code == 500
+    assert "the model failed on this text" in response.json()["error"]
+
+
+def test_a_version_that_does_not_answer_is_refused_with_the_reason(support: Running, candidate_bundle: Bundle) -> None:
+    support.register(candidate_bundle, approved=False)
+    for path in ("/v2/models/support/versions/2", "/v2/models/support/versions/2/infer"):
+        response = _pinned(support, "2", "a") if path.endswith("infer") else support.http.get(path)
+        assert response.status_code == 409
+        assert "support@2 is awaiting_approval: only" in response.json()["error"]
+        assert response.json()["field"] == "version"
+    ready = support.http.get("/v2/models/support/versions/2/ready")
+    assert (ready.status_code, ready.json()["ready"]) == (503, False)
+
+
+@pytest.mark.parametrize("version", ["3", "latest", "0", "99999999999999999999", "1.0"])
+def test_a_version_that_does_not_exist_is_not_found(support: Running, version: str) -> None:
+    assert support.http.get(f"/v2/models/support/versions/{version}").status_code == 404
+    assert support.http.get(f"/v2/models/support/versions/{version}/ready").status_code == 404
+    response = _pinned(support, version, "a")
+    assert response.status_code == 404
+    assert f"'support@{version}' does not exist" in response.json()["error"]
+
+
+def test_a_version_that_is_on_its_way_says_so(support: Running, candidate_bundle: Bundle) -> None:
+    support.start_rollout(support.register(candidate_bundle), share=0.5)  # not reconciled yet
+    response = _pinned(support, "2", "a")
+    assert response.status_code == 503
+    assert "support@2 is being loaded, try again" in response.json()["error"]
+    assert "retry-after" in response.headers
+
+
 def test_infer_needs_a_key(support: Running) -> None:
-    response = httpx.post(f"{support.http.base_url}/v2/models/support/infer", json={"inputs": []})
-    assert response.status_code == 401
-    assert isinstance(response.json()["error"], str)
+    for path in ("infer", "versions/1/infer"):
+        response = httpx.post(f"{support.http.base_url}/v2/models/support/{path}", json={"inputs": []})
+        assert response.status_code == 401
+        assert isinstance(response.json()["error"], str)

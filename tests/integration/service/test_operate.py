@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -107,12 +107,23 @@ def test_a_rejection_is_for_good(client: Client, world: World) -> None:
     assert approver.post(f"/v1/versions/{candidate.name}/approve", json={"reason": "yes"}).status_code == 409
 
 
-@pytest.mark.parametrize("body", [{}, {"reason": ""}, {"reason": "  "}, {"reason": "x" * 2001}, {"raison": "why"}])
-def test_a_reason_is_required(client: Client, world: World, body: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({}, "reason is missing: give it, it is required"),
+        ({"reason": ""}, "reason is empty: give at least 1 character"),
+        ({"reason": "  "}, "say in a few words why"),
+        ({"reason": "x" * 2001}, "reason has 2001 characters: give at most 2000 characters"),
+        ({"reason": 7}, "reason is 7: give a text in quotes"),
+        ({"raison": "why"}, "reason is missing: give it, it is required; raison is not known: leave it out"),
+    ],
+)
+def test_a_reason_is_required(client: Client, world: World, body: dict[str, Any], words: str) -> None:
     candidate = world.candidate()
     refused = client(Role.APPROVE).post(f"/v1/versions/{candidate.name}/approve", json=body)
     assert refused.status_code == 422
-    assert refused.json()["error"]["field"] in ("reason", "raison")
+    assert refused.json()["error"]["field"] == "reason"
+    assert words in refused.json()["error"]["message"]
     assert world.version(candidate.id).stage is Stage.AWAITING_APPROVAL
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable
@@ -96,6 +97,37 @@ def test_a_bad_request_is_refused_with_the_field_named(support: Running, subtest
     assert support.rows() == []
 
 
+PLAIN_WORDS = [
+    ({"inputs": ["a", 7]}, "inputs[1] is 7: give a text in quotes"),
+    ({"inputs": "a"}, 'inputs is "a": give a list'),
+    ({"text": "a"}, "inputs is missing: give it, it is required; text is not known: leave it out"),
+    ({"inputs": ["a"], "key": "k" * 257}, "key has 257 characters: give at most 256"),
+    ({"inputs": ["a"], "metadata": {str(n): "v" for n in range(17)}}, "metadata has 17 entries: give at most 16"),
+    ({"inputs": ["a"], "metadata": {"n" * 65: "v"}}, "… has a name that has 65 characters: give at most 64"),
+    ({"inputs": ["a"], "metadata": {"name": "\ud800"}}, 'metadata.name is "\\ud800": give a text in UTF-8'),
+    ({"inputs": ["a"], "\n": 7}, "\\n is not known"),
+    ({"inputs": ["a"], "\ud800": 7}, 'the body is "\\ud800": give a text in UTF-8'),
+    ({"inputs": ["a"], "top_k": "all"}, 'top_k is "all": give a whole number'),
+    ({"inputs": ["a"], "top_k": 0}, "top_k is 0: give a number of at least 1"),
+    ({"inputs": [1, 2, 3, 4, 5]}, "inputs[2] is 3: give a text in quotes; and 2 more"),
+    (b'{"inputs": ["a"', "the body is not valid JSON at character 15 (expecting ',' delimiter): check its quotes"),
+    (b'{"inputs": ["\xff"]}', "the body cannot be read: send JSON in UTF-8"),
+]
+
+
+def test_a_refusal_says_in_plain_words_what_to_give(support: Running, subtests: pytest.Subtests) -> None:
+    headers = {"content-type": "application/json"}
+    for body, words in PLAIN_WORDS:
+        # in ASCII, so that half a character can be sent
+        content = body if isinstance(body, bytes) else json.dumps(body)
+        with subtests.test(words=words):
+            response = support.http.post("/v1/models/support/predict", content=content, headers=headers)
+            assert response.status_code in (400, 422), response.text
+            message = response.json()["error"]["message"]
+            assert words in message
+            assert "nput should" not in message
+
+
 BAD_BODIES = [
     (b'{"inputs": ["a"', 400),
     (b'{"inputs": ["\xff"]}', 400),
@@ -139,7 +171,9 @@ def test_an_unknown_model_is_refused_with_the_known_ones(support: Running) -> No
 
 def test_unknown_paths_and_methods_have_the_same_error_shape(support: Running) -> None:
     assert support.http.get("/nothing").json()["error"]["code"] == "not_found"
-    assert support.http.get("/v1/models/support/predict").json()["error"]["code"] == "method_not_allowed"
+    wrong = support.http.get("/v1/models/support/predict").json()["error"]
+    assert wrong["code"] == "method_not_allowed"
+    assert wrong["message"] == "GET is not possible at /v1/models/support/predict; /docs lists what is"
 
 
 def test_a_caller_without_a_valid_key_is_refused(support: Running) -> None:

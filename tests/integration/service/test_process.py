@@ -14,13 +14,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from monitoring.core import spool
 from monitoring.core.bundle import Bundle
 from monitoring.core.cli import open_ledger, open_registry
+from monitoring.core.errors import MisConfigured
 from monitoring.core.ledger import access, approvals
 from monitoring.core.settings import load_settings
 from monitoring.core.types import Role, utc_now
+from service.server import HttpServer
 
 SERVE = [sys.executable, "-c", "from service.cli_serve import serve; serve()", "--port", "0", "--threads", "1"]
 
@@ -101,7 +104,21 @@ def test_a_port_in_use_is_one_readable_line(key: str) -> None:
         port = str(taken.getsockname()[1])
         ended = subprocess.run([*SERVE, "--port", port], capture_output=True, text=True, timeout=60)
     assert ended.returncode != 0
-    assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr
+    assert f"port {port} on 127.0.0.1 is taken by another process" in ended.stderr
+
+
+def test_a_port_that_another_took_while_the_models_were_loaded_is_said_as_well() -> None:
+    """Both could bind it, since addresses are reused; only one can listen."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        server = HttpServer(FastAPI(), host="127.0.0.1", port=port, drain_seconds=1, on_end=lambda: None)
+        other.listen()
+        with pytest.raises(MisConfigured, match=rf"port {port} on 127.0.0.1 is taken.*LEEWAY_SERVER__PORT") as caught:
+            server.start()
+        server.stop()
+    assert caught.value.field == "server.port"
 
 
 def test_serving_loads_neither_torch_nor_the_table_engine() -> None:

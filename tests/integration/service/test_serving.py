@@ -247,3 +247,8 @@ def _ledger_away(running: Running) -> Iterator[None]:
         running.context.ledger.close()
         file.rmdir()
         hidden.rename(file)
+
+
+def test_the_bare_address_leads_to_the_console(support: Running) -> None:
+    response = support.http.get("/")
+    assert (response.status_code, response.headers["location"]) == (307, "/console")

@@ -8,6 +8,9 @@ import pytest
 
 from monitoring.core.errors import MisConfigured
 from monitoring.core.settings import CONFIG_FILE, load_settings
+from monitoring.core.variables import OTHERS
+
+ROOT = Path(__file__).parents[3]
 
 
 def write(home: Path, text: str) -> None:
@@ -64,9 +67,33 @@ def test_the_log_follows_the_storage_but_the_spool_stays_local(home: Path, monke
 )
 def test_a_bad_key_or_value_is_named_with_its_file(home: Path, text: str, field: str) -> None:
     write(home, text)
-    with pytest.raises(MisConfigured, match=rf"{CONFIG_FILE}.*\b{field}: ") as caught:
+    with pytest.raises(MisConfigured, match=rf"{CONFIG_FILE}.*\b{field} ") as caught:
         load_settings()
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("cron", "problem"),
+    [
+        ("every day", "is not a cron expression of five fields"),
+        ("99 3 * * mon", "is not a cron expression of five fields"),
+        ("0 3 * * 8", "is not a cron expression of five fields"),
+        ("0 3 * * 5-1", "is not a cron expression of five fields (the weekdays 5-1 end before they begin)"),
+        ("0 3 30 2 *", "is a time that never comes"),
+    ],
+)
+def test_a_schedule_is_read_with_the_settings(home: Path, cron: str, problem: str) -> None:
+    write(home, f'[retrain]\ncron = "{cron}"\n')
+    with pytest.raises(MisConfigured) as caught:
+        load_settings()
+    assert f'retrain.cron is "{cron}": this {problem}' in caught.value.message
+    assert "write five fields (minute hour day month weekday, UTC)" in caught.value.message
+    assert caught.value.field == "retrain.cron"
+
+
+def test_a_schedule_that_can_be_kept_is_taken_as_it_stands(home: Path) -> None:
+    write(home, '[retrain]\ncron = "0 3 29 2 mon"\n')
+    assert load_settings().retrain.cron == "0 3 29 2 mon"
 
 
 def test_all_faults_are_told_at_once(home: Path) -> None:
@@ -78,7 +105,6 @@ def test_all_faults_are_told_at_once(home: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("LEEWAY_MONITOR__WINDWSIZE", "700", r"monitor\.windwsize"),
         ("LEEWAY_SERVER__PORT", "http", r"server\.port"),
         ("LEEWAY_SERVER__PORT", "", r"server\.port"),
         ("LEEWAY_MONITOR", "fast", "monitor.*JSON"),
@@ -89,6 +115,62 @@ def test_a_bad_variable_is_named(home: Path, monkeypatch: pytest.MonkeyPatch, na
     monkeypatch.setenv(name, value)
     with pytest.raises(MisConfigured, match=told):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("LEEWAY_MONITR__WINDOW_SIZE", "LEEWAY_MONITOR__WINDOW_SIZE"),
+        ("LEEWAY_MONITOR__WINDWSIZE", "LEEWAY_MONITOR__WINDOW_SIZE"),
+        ("LEEWAY_WINDOW_SIZE", "LEEWAY_MONITOR__WINDOW_SIZE"),
+        ("LEEWAY_MONITOR_WINDOW_SIZE", "LEEWAY_MONITOR__WINDOW_SIZE"),
+        ("LEEWAY_SERVER_PORT", "LEEWAY_SERVER__PORT"),
+        ("LEEWAY_PORT", "LEEWAY_SERVER__PORT"),
+        ("LEEWAY_SERVING__PORT", "LEEWAY_SERVER__PORT"),
+        ("LEEWAY_RETRAIN__WINDOW_SIZE", "LEEWAY_MONITOR__WINDOW_SIZE"),
+        ("LEEWAY_DATABSE_URL", "LEEWAY_DATABASE_URL"),
+        ("LEEWAY_APIKEY", "LEEWAY_API_KEY"),
+        ("leeway_monitr__window_size", "LEEWAY_MONITOR__WINDOW_SIZE"),
+    ],
+)
+def test_a_misspelt_variable_is_named_with_the_nearest_right_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    monkeypatch.setenv(name, "700")
+    with pytest.raises(MisConfigured, match=rf"{name} is no setting: did you mean {nearest}\?") as caught:
+        load_settings()
+    assert caught.value.field == name
+
+
+def test_a_variable_like_no_other_is_named_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEEWAY_QXZ", "1")
+    with pytest.raises(MisConfigured, match="LEEWAY_QXZ is no setting: unset it"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, "1") for name in sorted(OTHERS)),
+        ("LEEWAY_SERVICE_HOST", "10.0.0.7"),
+        ("LEEWAY_SERVICE_PORT_HTTP", "8080"),
+        ("LEEWAY_PORT", "tcp://10.0.0.7:8080"),
+        ("LEEWAY_MONITOR_PORT", "tcp://10.0.0.7:9108"),
+        ("LEEWAY_MONITOR_PORT_9108_TCP_ADDR", "10.0.0.7"),
+        ("leeway_monitor__window_size", "700"),
+    ],
+)
+def test_variables_that_are_no_mistake_are_let_be(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    load_settings()
+
+
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_every_variable_that_is_no_setting_is_used_somewhere(name: str) -> None:
+    readers = ["docker-compose.yml", "service/cli_common.py", "tests/conftest.py"]
+    assert any(name in (ROOT / reader).read_text() for reader in readers)
 
 
 @pytest.mark.parametrize("content", [b"[monitor\n", b"\xff\xfe[\0"], ids=["cut", "not UTF-8"])

@@ -13,7 +13,7 @@ from monitoring.core.types import ModelState, Rollout, RolloutPhase, Stage, Vari
 from service.assignment import meets_candidate
 from service.engine.classifier import LoadedVersion
 from service.engine.work import NO_ROLLOUT, RolloutStep
-from service.routing import Reading, Route, RoutingTable, route_all, wanted
+from service.routing import Part, Reading, Route, RoutingTable, route_all, wanted
 from tests.unit.service.works import loaded, version
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -70,6 +70,18 @@ def test_in_an_ab_test_the_assignment_decides_also_while_it_is_paused(phase: Rol
         assert (part.target, part.variant) == ((NEW, Variant.CANDIDATE) if met else (OLD, Variant.PRODUCTION))
         assert part.step == RolloutStep("rollout", 1, 0.25)
         assert part.shadow is None
+
+
+@pytest.mark.parametrize("stage", [Stage.SHADOW, Stage.AB_TEST])
+def test_a_pinned_version_takes_no_part_in_the_rollout(stage: Stage) -> None:
+    route = _table(STATE, replace(ROLLOUT, stage=stage)).route("support")
+    assert route.pinned("1") == Part(OLD, Variant.PRODUCTION, NO_ROLLOUT)
+    assert route.pinned("2") == Part(NEW, Variant.CANDIDATE, NO_ROLLOUT)
+    assert route.pinned("3") is None
+
+
+def test_a_version_that_stands_by_cannot_be_pinned() -> None:
+    assert _table().route("support").pinned("2") is None
 
 
 def test_a_rollout_is_not_in_force_where_its_candidate_is_not_loaded() -> None:
