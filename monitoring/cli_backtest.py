@@ -147,16 +147,34 @@ class SubprocessTrainer:
 
     def train(self, rows: TrainingRows) -> Bundle:
         """Train on `rows`. Raises LeewayError with what the training said where it failed."""
-        from monitoring.core.bundle import open_bundle
-
         data = self._write(rows)
         receipt = data.with_suffix(".json")
+        if (known := self._known(receipt)) is not None:
+            return known
+        self.say(f"training on {len(rows):,} rows")
+        receipt.write_text(json.dumps(self._run(data)))
+        return self._open(receipt)
+
+    def _known(self, receipt: Path) -> Bundle | None:
+        """What was trained before; None where it is damaged, or of a version of Leeway that this one does not read."""
+        from monitoring.baseline import Baseline
+        from monitoring.core.bundle import BASELINE
+
         if not receipt.exists():
-            self.say(f"training on {len(rows):,} rows")
-            receipt.write_text(json.dumps(self._run(data)))
-        trained = json.loads(receipt.read_text())
-        folder = self._home / "storage" / "bundles" / data.stem / trained["bundle_hash"][:20]
-        return open_bundle(folder, expected_hash=trained["bundle_hash"])
+            return None
+        try:
+            bundle = self._open(receipt)
+            Baseline.load(bundle.path(BASELINE))
+        except LeewayError:
+            return None
+        return bundle
+
+    def _open(self, receipt: Path) -> Bundle:
+        from monitoring.core.bundle import open_bundle
+
+        bundle_hash = json.loads(receipt.read_text())["bundle_hash"]
+        folder = self._home / "storage" / "bundles" / receipt.stem / bundle_hash[:20]
+        return open_bundle(folder, expected_hash=bundle_hash)
 
     @property
     def _home(self) -> Path:

@@ -16,9 +16,11 @@ from pyarrow import parquet
 
 from monitoring.backtest import BacktestResult, backtest, estimate_figures
 from monitoring.backtest_page import render_backtest
+from monitoring.baseline import Baseline
 from monitoring.cached_scores import CachedScores
 from monitoring.cli import commands
-from monitoring.core.bundle import Bundle
+from monitoring.cli_backtest import SubprocessTrainer
+from monitoring.core.bundle import BASELINE, Bundle, seal
 from monitoring.core.cli import program
 from monitoring.core.errors import InvalidInput
 from monitoring.core.settings import RetrainSettings, Settings
@@ -243,3 +245,30 @@ def test_the_command_names_a_wrong_column_and_a_wrong_duration(tmp_path: Path, h
 
 
 _never: Callable[[TrainingRows], Bundle] = pytest.fail
+
+
+class ToyTrainer(SubprocessTrainer):
+    """Trains toys, as `leeway train` leaves its models behind; says when."""
+
+    def _run(self, data: Path) -> dict[str, Any]:
+        bundle = make_bundle(data.with_suffix(".made"), model="backtest")
+        place = self._home / "storage" / "bundles" / data.stem / bundle.hash[:20]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        bundle.folder.rename(place)
+        return {"bundle_hash": bundle.hash}
+
+
+def test_a_model_is_trained_once_and_again_where_this_leeway_cannot_read_it(tmp_path: Path) -> None:
+    said: list[str] = []
+    trainer = ToyTrainer(tmp_path, "base", "head", 0, said.append)
+    rows = TrainingRows(["one", "two"], ["a", "b"], ["train", "validation"])
+    first = trainer.train(rows)
+    assert trainer.train(rows).folder == first.folder
+    assert said == ["training on 2 rows"]
+    (first.folder / BASELINE).write_bytes(b"of another version")
+    other = seal(first.folder)
+    first.folder.rename(first.folder.with_name(other.hash[:20]))
+    [receipt] = tmp_path.glob("training-*.json")
+    receipt.write_text(json.dumps({"bundle_hash": other.hash}))
+    assert Baseline.load(trainer.train(rows).path(BASELINE)).n > 0
+    assert len(said) == 2
