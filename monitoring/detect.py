@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 from monitoring.baseline import Baseline, calibration_of, estimator_table
 from monitoring.core.settings import MonitorSettings
 from monitoring.core.signals import SIGNALS, Floats
-from monitoring.core.types import DriftReport, Interval, Outcome, SignalFinding, Verdict
+from monitoring.core.types import DriftReport, Interval, Outcome, SignalFinding, SliceFinding, Verdict
 from monitoring.explain import explain
 from monitoring.harm import Estimate, Harm, HarmFinding, judge_harm
 from monitoring.label_queue import HOW_TO_ASK
@@ -38,7 +38,7 @@ from monitoring.stats.two_sample import (
     smallest_detectable_shift,
     tail_shift_test,
 )
-from monitoring.weekly import Weekly, beyond_cycle
+from monitoring.weekly import Weekly, beyond_cycle, slices_beyond_cycle, with_rows_of
 
 LEAST_ROWS = 50
 
@@ -75,7 +75,9 @@ def judge_window(
     unlike_baseline, slices = judge_slices(
         memory, baseline, window, unlike_baseline, settings=settings, alpha=alpha, outcomes=outcomes
     )
-    findings = _beyond_cycle(baseline, window, unlike_baseline, read_weekly, alpha)
+    findings = unlike_baseline
+    if (_moved(findings) or _moved_slices(slices)) and (weekly := read_weekly()) is not None:
+        findings, slices = _beyond_cycle(baseline, window, findings, slices, weekly, settings, alpha)
     estimate = estimate_accuracy(baseline, window, labelled)
     ids = set(window.ids)
     own = blind_outcomes([outcome for outcome in outcomes if outcome.prediction_id in ids])
@@ -88,7 +90,7 @@ def judge_window(
     )
     usual = _moved(unlike_baseline) if not _moved(findings) else []
     verdict, reason = verdict_with_slices(*_verdict(baseline, window, findings, usual, harm, alpha), slices)
-    moved = bool(_moved(findings)) or any(finding.significant for finding in slices)
+    moved = bool(_moved(findings)) or _moved_slices(slices)
     return DriftReport(
         model=model,
         version=version,
@@ -114,10 +116,17 @@ def judge_window(
     )
 
 
-def signal_findings(baseline: Baseline, window: Traffic, *, leeway: float, alpha: float) -> tuple[SignalFinding, ...]:
-    """Every signal's two-sample test; with Holm's correction, the chance of any false finding is at most `alpha`."""
+def signal_findings(
+    baseline: Baseline, window: Traffic, *, leeway: float, alpha: float, reference_worth: float = 1.0
+) -> tuple[SignalFinding, ...]:
+    """Every signal's two-sample test; with Holm's correction, the chance of any false finding is at most `alpha`.
+
+    `reference_worth`: how many independent rows a row of the baseline is worth.
+    """
     strangeness = baseline.strangeness(window.signals)
-    worth = worth_of(window, strangeness)
+    own_worth = worth_of(window, strangeness)
+    # the tests take the baseline's rows for independent: what they lack is taken from the window's as well
+    worth = 1 / (1 / own_worth + len(window) / baseline.n * (1 / reference_worth - 1))
     results = {"labels": _class_test(baseline, window, worth)}
     results |= {name: ks_test(baseline.signals[name], window.signals[name], worth) for name in SIGNALS}
     results["strangeness"] = _tail_test(baseline, strangeness, worth)
@@ -137,17 +146,26 @@ def _beyond_cycle(
     baseline: Baseline,
     window: Traffic,
     findings: tuple[SignalFinding, ...],
-    read_weekly: Callable[[], Weekly | None],
+    slices: tuple[SliceFinding, ...],
+    weekly: Weekly,
+    settings: MonitorSettings,
     alpha: float,
-) -> tuple[SignalFinding, ...]:
-    """The findings that the week's cycle does not explain; all of them while it is not known."""
-    weekly = read_weekly() if _moved(findings) else None
-    if weekly is None:
-        return findings
-    leeway = findings[0].leeway
-    at_these_hours = signal_findings(weekly.same_hours, window, leeway=leeway, alpha=alpha / 2)
-    all_week = signal_findings(baseline, weekly.week, leeway=leeway, alpha=alpha / 2)
-    return beyond_cycle(findings, at_these_hours, all_week)
+) -> tuple[tuple[SignalFinding, ...], tuple[SliceFinding, ...]]:
+    """The findings that the week's cycle does not explain, on the whole and on slices; half the level a sample."""
+    usual = weekly.same_hours
+    worth = worth_of(usual, baseline.strangeness(usual.signals))
+    level, declared = alpha / 2, settings.slices
+    hours = signal_findings(
+        with_rows_of(baseline, usual), window, leeway=settings.leeway, alpha=level, reference_worth=worth
+    )
+    week = signal_findings(baseline, weekly.week, leeway=settings.leeway, alpha=level)
+    their_hours = SliceMemory(references=NO_MEMORY.fresh(baseline, usual, declared))
+    hours, their_usual = judge_slices(their_hours, baseline, window, hours, settings=settings, alpha=level)
+    return beyond_cycle(findings, hours, week), slices_beyond_cycle(slices, their_usual)
+
+
+def _moved_slices(slices: Sequence[SliceFinding]) -> bool:
+    return any(finding.significant for finding in slices)
 
 
 def _moved(findings: Sequence[SignalFinding]) -> list[SignalFinding]:

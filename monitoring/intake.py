@@ -118,7 +118,12 @@ def read_span(
 ) -> Traffic | None:
     """What the reign answered from `start` until before `end`, of very much a random part; None where nothing."""
     rows = log.read(
-        version=reign.version, until_commit=until_commit, within=(start, end), at_most=MOST_ROWS, columns=WINDOW_COLUMNS
+        version=reign.version,
+        until_commit=until_commit,
+        within=(max(start, reign.since), end),
+        evidence_only=True,
+        at_most=MOST_ROWS,
+        columns=WINDOW_COLUMNS,
     )
     own = reign.stream(rows)
     return as_traffic(own, texts_kept=texts_kept) if len(own) else None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from prometheus_client import start_http_server
 
 from monitoring.alerts import OutboxSender
 from monitoring.asking import keep_queue
-from monitoring.core.admission import Admission, Sender
+from monitoring.core.admission import Admission, bounds
 from monitoring.core.cli import cannot_listen, open_ledger, open_registry
 from monitoring.core.errors import Conflict
 from monitoring.core.ledger import label_queue, profiles, ticks, versions
@@ -43,11 +43,8 @@ class Routines:
         self._settings = settings
         self._ledger = ledger
         self._now = clock
-        counted: Mapping[Sender, int] = {
-            "unit": settings.log.counted_per_minute,
-            "text": settings.log.repeats_per_hour,
-        }
-        self._log = PredictionLog(settings.log_url, admission=Admission(counted, settings.log.counted_share))
+        counted = bounds(settings.log.counted_per_minute, settings.log.repeats_per_hour, settings.log.counted_share)
+        self._log = PredictionLog(settings.log_url, admission=Admission(counted))
         registry = open_registry(settings, ledger)
         self._monitor = Monitor(ledger=ledger, log=self._log, registry=registry, settings=settings)
 

@@ -209,7 +209,6 @@ def _judge_windows(
             memory=memory,
             read_weekly=partial(
                 weekly_of,
-                champion.baseline,
                 traffic,
                 champion.reign.since,
                 partial(read_span, log, champion.reign, until_commit=progress.commit, texts_kept=texts_kept),

@@ -70,7 +70,8 @@ def traffic_of(
 
 
 def joined(parts: Sequence[Traffic]) -> Traffic:
-    """One traffic of several, oldest first; what came with the requests is left out."""
+    """One traffic of several, in their order."""
+    known = [part.metadata for part in parts if part.metadata is not None]
     return Traffic(
         ids=[name for part in parts for name in part.ids],
         units=[unit for part in parts for unit in part.units],
@@ -80,6 +81,7 @@ def joined(parts: Sequence[Traffic]) -> Traffic:
         texts=[text for part in parts for text in part.texts],
         start=min(part.start for part in parts),
         end=max(part.end for part in parts),
+        metadata=Metadata.joined(known) if len(known) == len(parts) else None,
     )
 
 

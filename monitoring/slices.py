@@ -29,6 +29,13 @@ class Metadata:
         """From JSON objects; what is none is read as empty."""
         return cls(codes, [read_metadata(kind) for kind in kinds])
 
+    @classmethod
+    def joined(cls, parts: Sequence[Metadata]) -> Metadata:
+        """The rows of all parts, in their order."""
+        starts = np.cumsum([0, *(len(part.kinds) for part in parts)])
+        codes = [part.codes + start for part, start in zip(parts, starts, strict=False)]
+        return cls(np.concatenate(codes), [kind for part in parts for kind in part.kinds])
+
     def __len__(self) -> int:
         return len(self.codes)
 

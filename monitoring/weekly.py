@@ -7,7 +7,8 @@ behind it. It has drifted where one of them says so, at half the level each:
 - the whole week before its end is unlike the baseline: change so slow that the last weeks have it, too.
 
 What only comes and goes with the clock is found by neither. The null under which the level holds: rows of the same
-hours are exchangeable from week to week, and those of a whole week are exchangeable with the baseline's.
+hours are exchangeable from week to week, and those of a whole week are exchangeable with the baseline's; a client's
+rows are worth fewer, on both sides.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from monitoring.baseline import Baseline
 from monitoring.core.signals import SIGNALS
-from monitoring.core.types import SignalFinding
+from monitoring.core.types import SignalFinding, SliceFinding
 from monitoring.signals import Traffic, joined, novelty
 from monitoring.stats.two_sample import FeatureMoments
 
@@ -33,14 +34,14 @@ Span = tuple[datetime, datetime]
 
 @dataclass(frozen=True)
 class Weekly:
-    """The two samples: the baseline with the rows of the `same_hours` in place of its own, and the last `week`."""
+    """The two samples: what the `same_hours` of earlier weeks have brought, and the whole last `week`."""
 
-    same_hours: Baseline
+    same_hours: Traffic
     week: Traffic
 
 
 def weekly_of(
-    baseline: Baseline, window: Traffic, since: datetime, read_span: Callable[[datetime, datetime], Traffic | None]
+    window: Traffic, since: datetime, read_span: Callable[[datetime, datetime], Traffic | None]
 ) -> Weekly | None:
     """What is known of the window's hours and of its week; None before LEAST_WEEKS weeks of traffic after `since`.
 
@@ -55,7 +56,7 @@ def weekly_of(
     week = read_span(window.end - WEEK, window.end)
     if week is None or len(week) < len(window):
         return None
-    return Weekly(with_rows_of(baseline, joined(weeks)), week)
+    return Weekly(joined(weeks), week)
 
 
 def same_hours(window: Traffic, since: datetime) -> list[Span]:
@@ -79,6 +80,21 @@ def with_rows_of(baseline: Baseline, traffic: Traffic) -> Baseline:
         signals=signals,
         class_counts=np.array([predicted.count(name) for name in baseline.classes], dtype=np.int64),
         moments=FeatureMoments.of(baseline.features.transform(traffic.projected)),
+    )
+
+
+def slices_beyond_cycle(slices: Sequence[SliceFinding], same_hours: Iterable[SliceFinding]) -> tuple[SliceFinding, ...]:
+    """A window's findings on slices: those that are as usual at these hours are no longer significant.
+
+    What the same hours have too little of stays: what cannot be tested explains nothing. A slice's first rows are no
+    week's mixture, so that the whole last week cannot be held against them.
+    """
+    usual = {other.slice for other in same_hours if other.signal and not other.significant}
+    return tuple(
+        replace(one, significant=False, harmful=False, note="as usual at these hours of the week")
+        if one.significant and one.slice in usual
+        else one
+        for one in slices
     )
 
 

@@ -1,9 +1,10 @@
-"""Which rows of the log are evidence: one client weighs a bounded amount a minute, one exact text an hour.
+"""Which rows of the log are evidence: one client weighs a bounded amount a minute, and less where it repeats itself.
 
 A bot or a retry loop is no change of the traffic's topics. Rows beyond the bound stay in the log and are marked as not
 counted; detectors and windows leave them out. The rule looks at who sent what and when, never at what the model
-answered, so that what counts is as exchangeable as the traffic itself. A text is bounded more tightly: a client's
-messages differ, while the same rank some dozen times in a row is evidence of anything.
+answered. It must leave ordinary traffic whole, since the baseline is not thinned: what many clients write, such as
+"thanks", counts however common it is, unless it makes up half of a minute. A client that sends one text over and over
+is bounded most tightly, since the same rank some dozen times in a row is evidence of anything.
 
 The state is bounded: clients and texts share buckets, and where two share one, each may be bounded a little earlier,
 which is blind as well.
@@ -14,15 +15,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 from zlib import crc32
 
 BUCKETS = 1 << 16
 KEPT = 3
 MINUTE, HOUR = 60_000_000, 3_600_000_000  # microseconds
-Sender = Literal["unit", "text"]
-SPANS: Mapping[Sender, int] = {"unit": MINUTE, "text": HOUR}
-LEAST_COUNTED: Mapping[Sender, int] = {"unit": 30, "text": 10}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Rows that are alike in all of `fields` count up to `least` in each `span` (microseconds), or to this `share`."""
+
+    fields: tuple[str, ...]
+    span: int
+    least: int
+    share: float
+
+
+def bounds(per_minute: int = 30, repeats_per_hour: int = 10, share: float = 0.05) -> tuple[Bound, ...]:
+    """Of a client, of a client that repeats a text, and of a text that floods, whoever sends it."""
+    return (
+        Bound(("unit",), MINUTE, per_minute, share),
+        Bound(("unit", "text"), HOUR, repeats_per_hour, share),
+        Bound(("text",), MINUTE, per_minute, 0.5),
+    )
 
 
 @dataclass
@@ -36,29 +53,31 @@ class _Span:
 class Admission:
     """Counts rows as they are shipped; `judge` says of each whether it counts.
 
-    A row counts while fewer than `least` rows of its client have counted in that minute, or less than `share` of the
-    version's rows that have; and of its exact text likewise in that hour. A restart begins the count anew; a commit
-    that is tried again counts its rows twice, and so bounds a little earlier.
+    A row counts while none of its bounds is reached: fewer than `least` rows like it have counted in that span, or less
+    than `share` of the version's rows that have. A restart begins the count anew; a commit that is tried again counts
+    its rows twice, and so bounds a little earlier.
     """
 
-    def __init__(self, least: Mapping[Sender, int] = LEAST_COUNTED, share: float = 0.05) -> None:
-        self._least = least
-        self._share = share
-        self._spans: dict[tuple[Sender, str, int], _Span] = {}
+    def __init__(self, limits: Iterable[Bound] | None = None) -> None:
+        self._bounds = bounds() if limits is None else tuple(limits)
+        self._spans: dict[tuple[Bound, str, int], _Span] = {}
 
     def judge(self, rows: Iterable[Mapping[str, Any]]) -> list[bool]:
         """Whether each row (`version`, `at_us`, `unit`, `text` or None) counts, in the order in which they came."""
         counted = [self._counts(row) for row in rows]
-        newest = {what: max((span for kind, _, span in self._spans if kind == what), default=0) for what in SPANS}
+        newest: Counter[Bound] = Counter()
+        for bound, _, number in self._spans:
+            newest[bound] = max(newest[bound], number)
         self._spans = {key: kept for key, kept in self._spans.items() if key[2] > newest[key[0]] - KEPT}
         return counted
 
     def _counts(self, row: Mapping[str, Any]) -> bool:
         found = []
-        for what, lasts in SPANS.items():
-            if row[what] is not None:
-                span = self._spans.setdefault((what, row["version"], row["at_us"] // lasts), _Span())
-                found.append((span, _bucket(row[what]), max(self._least[what], self._share * span.total)))
+        for bound in self._bounds:
+            said = [row[name] for name in bound.fields]
+            if None not in said:
+                span = self._spans.setdefault((bound, row["version"], row["at_us"] // bound.span), _Span())
+                found.append((span, _bucket("\0".join(said)), max(bound.least, bound.share * span.total)))
         counts = all(span.counted[bucket] < most for span, bucket, most in found)
         for span, bucket, _ in found:
             span.total += counts

@@ -24,6 +24,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from monitoring.core import spool
 from monitoring.core.admission import Admission
 from monitoring.core.prediction_record import PredictionRecord as PredictionRecord
+from monitoring.core.types import Variant
 
 SHIPPER = "leeway-shipper"
 MAX_FRAMES = 5_000
@@ -70,6 +71,9 @@ class Shipment:
     torn: int
 
 
+_EVIDENCE = ("counted", "error IS NULL", f"variant = '{Variant.PRODUCTION}'")
+
+
 class PredictionLog:
     """Ships spooled rows into the table and reads them back."""
 
@@ -105,14 +109,15 @@ class PredictionLog:
         version: str | None = None,
         since: datetime | None = None,
         within: tuple[datetime, datetime] | None = None,
+        evidence_only: bool = False,
         at_most: int | None = None,
         prediction_ids: Iterable[str] | None = None,
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """Rows in order of time, those that match all that is given. An absent table is an empty one.
 
-        `within`: a span of time, its end excluded. `at_most`: of more rows about as many are taken, by the random end
-        of their ids, so always the same.
+        `within`: a span of time, its end excluded. `evidence_only`: champions' answers that count. `at_most`: of more
+        rows about as many are taken, by the random end of their ids, so always the same.
 
         By Delta's own engine, which skips files by their statistics: tens of milliseconds where a dataset over the same
         hundreds of small files takes seconds.
@@ -121,16 +126,13 @@ class PredictionLog:
         needed = ["at"] if prediction_ids is None else ["at", "prediction_id"]
         wanted = SCHEMA.names if columns is None else list(dict.fromkeys([*columns, *needed]))
         schema = pa.schema([SCHEMA.field(name) for name in wanted])
+        equal = {"model": model, "version": version}
         conditions = [f"commit > {after_commit:d}"]
-        if until_commit is not None:
-            conditions.append(f"commit <= {until_commit:d}")
-        for column, value in (("model", model), ("version", version)):
-            if value is not None:
-                conditions.append(f"{column} = {_quoted(value)}")
-        if since is not None:
-            conditions.append(_from(since))
-        if within is not None:
-            conditions += [_from(within[0]), _before(within[1])]
+        conditions += [f"{column} = {_quoted(value)}" for column, value in equal.items() if value is not None]
+        conditions += [] if until_commit is None else [f"commit <= {until_commit:d}"]
+        conditions += [] if since is None else [_from(since)]
+        conditions += [] if within is None else [_from(within[0]), _before(within[1])]
+        conditions += _EVIDENCE if evidence_only else []
         wanted_ids = None if prediction_ids is None else sorted(set(prediction_ids))
         if wanted_ids is not None:
             conditions.append(f"({_near(wanted_ids)})")

@@ -61,7 +61,9 @@ class LogSettings(Section):
     ship_seconds: float = Field(2.0, gt=0)
     retention_days: int = Field(90, ge=1)
     counted_per_minute: int = Field(30, ge=1, description="rows of one client that always count as evidence")
-    repeats_per_hour: int = Field(10, ge=1, description="rows of one exact text that always count as evidence")
+    repeats_per_hour: int = Field(
+        10, ge=1, description="rows of a client with the same text that always count as evidence"
+    )
     counted_share: float = Field(
         0.05, gt=0, le=1, description="share of what counts in that minute or hour that they may make up beyond it"
     )

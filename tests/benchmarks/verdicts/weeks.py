@@ -242,7 +242,7 @@ def _judge(
             version="1",
             settings=settings,
             alpha=alpha,
-            read_weekly=partial(weekly_of, baseline, window, START, read_span),
+            read_weekly=partial(weekly_of, window, START, read_span),
         )
         span = np.searchsorted([LEARNING, CHANGE], at[first] / WEEK_S, side="right")
         windows[span] += 1

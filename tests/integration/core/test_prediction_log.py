@@ -50,6 +50,7 @@ def log(tmp_path: Path) -> PredictionLog:
         ({"within": (NOON + timedelta(seconds=2), NOON + timedelta(seconds=4))}, [2, 3]),
         ({"within": (NOON - DAY, NOON)}, []),
         ({"at_most": 6}, [0, 1, 2, 3, 4, 5]),
+        ({"evidence_only": True}, [0, 1, 2, 3, 4, 5]),
         ({"prediction_ids": []}, []),
         ({"prediction_ids": [identity(n, NOON + timedelta(seconds=n)) for n in (4, 1, 1)]}, [1, 4]),
         ({"prediction_ids": [identity(n, NOON + timedelta(seconds=n)) for n in range(20)]}, [0, 1, 2, 3, 4, 5]),
@@ -72,6 +73,16 @@ def test_a_row_comes_back_as_it_was_spooled(log: PredictionLog) -> None:
     assert read["day"] == date(2026, 1, 5)
     assert read["commit"] == 3
     assert log.last_commit() == 3
+
+
+def test_evidence_is_what_the_champion_answered_and_what_counts(tmp_path: Path) -> None:
+    log, spool = PredictionLog(str(tmp_path / "log")), open_writer(tmp_path / "spool")
+    failed, shadowed = row(50) | {"error": "timeout"}, row(51) | {"variant": "shadow"}
+    assert spool.append([*(row(number) | {"text": "buy now"} for number in range(20)), failed, shadowed])
+    log.ship(tmp_path / "spool")
+    spool.close()
+    assert len(numbers_in(log)) == 22
+    assert numbers_in(log, evidence_only=True) == list(range(10)), "ten an hour of one client with one text"
 
 
 def test_of_more_rows_than_asked_for_those_are_read_whose_ids_end_low(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
-"""One client weighs a bounded amount a minute, one text an hour, whatever the model answers."""
+"""One client weighs a bounded amount a minute, less where it repeats itself, and ordinary traffic counts whole."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.core.admission import BUCKETS, KEPT, SPANS, Admission, Sender
+from monitoring.core.admission import BUCKETS, KEPT, Admission, bounds
 
 SECOND = 1_000_000
 
@@ -17,8 +19,8 @@ def row(unit: str, text: str | None, *, second: float = 0.0, version: str = "v1"
     return {"version": version, "unit": unit, "text": text, "at_us": int(second * SECOND)}
 
 
-def least(n: int) -> dict[Sender, int]:
-    return {"unit": n, "text": n}
+def few(n: int, share: float = 0.01) -> Admission:
+    return Admission(bounds(per_minute=n, repeats_per_hour=n, share=share))
 
 
 def test_ordinary_traffic_counts_whole() -> None:
@@ -26,39 +28,56 @@ def test_ordinary_traffic_counts_whole() -> None:
     assert all(Admission().judge(rows))
 
 
+@pytest.mark.parametrize("an_hour", [100, 600, 40_000])
+def test_what_many_clients_write_counts_however_common_it_is(an_hour: int, rng: np.random.Generator) -> None:
+    """A fifth of all messages is one text: bounded, the traffic would never again be like its baseline."""
+    common = rng.random(2 * an_hour) < 0.2
+    seconds = np.sort(rng.uniform(0, 7200, 2 * an_hour))
+    rows = [
+        row(f"client-{n}", "thanks" if same else f"message {n}", second=second)
+        for n, (same, second) in enumerate(zip(common, seconds, strict=True))
+    ]
+    assert all(Admission().judge(rows))
+
+
 def test_a_bot_counts_up_to_the_floor_and_then_for_its_share() -> None:
     people = [row(f"client-{n}", f"message {n}", second=n / 100) for n in range(2000)]
     bot = [row("bot", f"attempt {n}", second=n / 100) for n in range(2000)]
     mixed = [each for pair in zip(people, bot, strict=True) for each in pair]
-    counted = Admission(share=0.05).judge(mixed)
+    counted = Admission().judge(mixed)
     assert all(counted[0::2])
     assert sum(counted[1::2]) == 106  # 5 % of what counts
     assert all(counted[1:60:2])  # the first thirty
 
 
-def test_the_same_text_from_many_clients_is_bounded_as_well_where_texts_are_kept() -> None:
-    assert sum(Admission(least(10), share=0.01).judge([row(f"c{n}", "buy now") for n in range(500)])) == 10
-    assert sum(Admission(least(10), share=0.01).judge([row(f"c{n}", None) for n in range(500)])) == 500
+def test_a_client_that_repeats_itself_counts_for_ten_rows_an_hour() -> None:
+    people = [row(f"client-{n}", f"message {n}", second=20 * n) for n in range(360)]
+    bot = [row("bot", "buy now", second=second) for second in (30, 3700) for _ in range(500)]
+    counted = Admission().judge(sorted([*people, *bot], key=lambda one: one["at_us"]))
+    assert sum(counted) == 360 + 20
 
 
-def test_a_client_begins_anew_every_minute_a_text_every_hour_and_both_in_every_version() -> None:
-    admission = Admission(least(5), share=0.01)
+def test_a_text_that_floods_is_bounded_whoever_sends_it_where_texts_are_kept() -> None:
+    assert sum(Admission().judge([row(f"c{n}", "buy now") for n in range(500)])) == 30
+    assert sum(Admission().judge([row(f"c{n}", None) for n in range(500)])) == 500
+
+
+def test_every_minute_and_every_version_begins_anew() -> None:
+    admission = few(5)
     client = [row("bot", f"attempt {second}.{n}", second=second) for second in (0, 61) for n in range(20)]
     assert sum(admission.judge(client)) == 10
-    text = [row(f"c{second}.{n}", "hello", second=second) for second in (0, 61, 3601) for n in range(20)]
-    assert sum(admission.judge(text)) == 10
     assert sum(admission.judge([row("bot", "hello", version="v2") for _ in range(20)])) == 5
 
 
 def test_what_was_shipped_before_is_remembered_within_the_minute() -> None:
-    admission = Admission(least(5), share=0.01)
+    admission = few(5)
     assert [sum(admission.judge([row("bot", "hello", second=n)] * 4)) for n in range(3)] == [4, 1, 0]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 300)), max_size=200))
 def test_no_client_ever_weighs_more_than_its_bound(sent: list[tuple[int, int]]) -> None:
     rows = [row(f"client-{client}", f"{n}", second=second) for n, (client, second) in enumerate(sent)]
-    counted = Admission(least(3), share=0.2).judge(rows)
+    counted = few(3, share=0.2).judge(rows)
     weights, totals = Counter[tuple[int, int]](), Counter[int]()
     for (client, second), counts in zip(sent, counted, strict=True):
         totals[second // 60] += 1
@@ -69,5 +88,5 @@ def test_no_client_ever_weighs_more_than_its_bound(sent: list[tuple[int, int]]) 
 def test_the_state_is_bounded() -> None:
     admission = Admission()
     admission.judge([row(f"client-{n}", f"message {n}", second=n / 100) for n in range(100_000)])
-    assert len(admission._spans) <= KEPT * len(SPANS)
+    assert len(admission._spans) <= KEPT * len(bounds())
     assert all(len(span.counted) <= BUCKETS for span in admission._spans.values())
