@@ -33,7 +33,7 @@ def init(*, name: str, as_json: bool) -> None:
     config = home / CONFIG_FILE
     if not config.exists():
         config.write_text(starter_config())
-    ledger = open_ledger(settings)
+    ledger = open_ledger(settings, create=True)
     with ledger.begin() as connection:
         if access.has_keys(connection):
             raise Conflict(f"{home} is set up already; make further keys with `leeway keys add`", field="home")

@@ -33,12 +33,9 @@ def acting(command: Command) -> Command:
 def open_home() -> tuple[Settings, Ledger]:
     """Settings and ledger of the home folder. Raises MisConfigured where `leeway init` has not been run."""
     from monitoring.core.cli import open_ledger
-    from monitoring.core.errors import MisConfigured
     from monitoring.core.settings import load_settings
 
     settings = load_settings()
-    if not settings.database_url and not (settings.home / "ledger.db").exists():
-        raise MisConfigured(f"there is no ledger in {settings.home}: run `leeway init`, or set LEEWAY_HOME")
     return settings, open_ledger(settings)
 
 

@@ -77,7 +77,7 @@ def train(
             if split_column is None
             else files.read_splits(rows.extra[split_column], split_column, rows, seed=seed)
         )
-        ledger = open_ledger(settings)
+        ledger = open_ledger(settings, create=True)
         workshop = Workshop(settings, ledger, open_registry(settings, ledger), utc_now, report)
         plan = plan_first(rows, splits, model=name, base=base, recipe=recipe, seed=seed, workshop=workshop)
         report("read", 1.0)

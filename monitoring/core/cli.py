@@ -49,11 +49,11 @@ def main() -> None:
     program()
 
 
-def open_ledger(settings: Settings) -> Ledger:
-    """The ledger of these settings, at the newest schema."""
+def open_ledger(settings: Settings, *, create: bool = False) -> Ledger:
+    """The ledger of these settings, at the newest schema. Raises MisConfigured where no file is there to `create`."""
     from monitoring.core.ledger.database import Ledger
 
-    ledger = Ledger.open(settings.ledger_url)
+    ledger = Ledger.open(settings.ledger_url, create=create)
     ledger.upgrade()
     return ledger
 

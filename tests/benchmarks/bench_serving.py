@@ -94,7 +94,7 @@ def prepare() -> tuple[Bundle, str]:
     """The home folder with a small model in production, trained if it is not there yet, and a key for it."""
     settings = load_settings()
     HOME.mkdir(parents=True, exist_ok=True)
-    ledger = open_ledger(settings)
+    ledger = open_ledger(settings, create=True)
     now = utc_now()
     with ledger.read() as connection:
         missing = not versions.find(connection, model=MODEL)

@@ -57,7 +57,7 @@ def furnish(home: Path, bundles: Path) -> dict[str, str]:
     """Two models in production, one of whose files is then altered; two keys."""
     (home / "leeway.toml").write_text("[monitor]\nport = 0\ninterval_seconds = 0.5\n")
     settings = load_settings()
-    ledger = open_ledger(settings)
+    ledger = open_ledger(settings, create=True)
     registry = open_registry(settings, ledger)
     for model in ("support", "cracked"):
         bundle = make_bundle(bundles / model, model=model)

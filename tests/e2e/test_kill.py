@@ -75,7 +75,7 @@ class House:
     def __init__(self, home: Path) -> None:
         (home / "leeway.toml").write_text(CONFIG)
         self.settings: Settings = load_settings()
-        self.ledger: Ledger = open_ledger(self.settings)
+        self.ledger: Ledger = open_ledger(self.settings, create=True)
         self.registry: Registry = open_registry(self.settings, self.ledger)
         with self.ledger.begin() as connection:
             self.key = access.add_key(connection, name="test", roles=[*Role], actor="test", now=utc_now())

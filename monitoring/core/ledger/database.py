@@ -15,7 +15,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
 from monitoring.core.errors import MisConfigured
 
@@ -29,19 +29,24 @@ class Ledger:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._reader = engine
+        self._file = Path(engine.url.database) if engine.dialect.name == "sqlite" and engine.url.database else None
+        self._inode: int | None = None
         if engine.dialect.name == "postgresql":
             self._reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @classmethod
-    def open(cls, url: str) -> Ledger:
-        """Open the database at `url` (SQLAlchemy form). Raises MisConfigured for a URL that cannot be used."""
+    def open(cls, url: str, *, create: bool = True) -> Ledger:
+        """Open the database at `url` (SQLAlchemy form); SQLite's file is made where it is missing and may be.
+
+        Raises MisConfigured for a URL that cannot be used.
+        """
         try:
             parsed = make_url(url)
         except ArgumentError as error:
             raise MisConfigured(f"database_url {url!r} is not a database URL", field="database_url") from error
         if parsed.get_backend_name() == "sqlite":
             if parsed.database:
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+                _find_or_make(Path(parsed.database), create=create)
             engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
             _configure_sqlite(engine)
         else:
@@ -71,22 +76,34 @@ class Ledger:
                 command.upgrade(config, "head")
         except DatabaseError as error:
             raise MisConfigured(f"the ledger cannot be opened: {error.orig}", field="database_url") from error
+        self._inode = _inode_of(self._file)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A write transaction: commits at the end, rolls back on any exception."""
+        self._check_place()
         with self._engine.connect().execution_options(leeway_write=True) as connection, connection.begin():
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A read transaction: one consistent snapshot, never blocks a writer."""
+        self._check_place()
         with self._reader.connect() as connection, connection.begin():
             yield connection
 
     def close(self) -> None:
         """Give back all connections."""
         self._engine.dispose()
+
+    def _check_place(self) -> None:
+        """SQLite writes on into a file that was deleted, and nobody would ever read it: that is a ledger that is away.
+
+        Raises OperationalError, as for any other.
+        """
+        if self._inode is not None and _inode_of(self._file) != self._inode:
+            gone = FileNotFoundError(f"{self._file} is gone or another one: bring it back and start again")
+            raise OperationalError("open", None, gone)
 
 
 def insert_ignore(connection: Connection, table: Table, values: list[dict[str, Any]]) -> int:
@@ -103,6 +120,23 @@ def upsert(connection: Connection, table: Table, key: dict[str, Any], values: di
     build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     statement = build(table).values(**key, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+
+
+def _find_or_make(file: Path, *, create: bool) -> None:
+    """See that the file or its folder is there. Raises MisConfigured: an empty ledger would hide that one was lost."""
+    if create:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    elif not file.exists():
+        lost = (file.parent / "storage" / "bundles").exists()
+        cure = "models are here, so one was: bring it back from a backup" if lost else "run `leeway init`"
+        raise MisConfigured(f"there is no ledger {file}: {cure}, or set LEEWAY_HOME", field="database_url")
+
+
+def _inode_of(file: Path | None) -> int | None:
+    try:
+        return None if file is None else file.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _configure_sqlite(engine: Engine) -> None:

@@ -21,7 +21,7 @@ from tests.contract.people import champion
 
 @pytest.fixture
 def ledger(home: Path) -> Ledger:
-    return open_ledger(load_settings())
+    return open_ledger(load_settings(), create=True)
 
 
 @pytest.fixture

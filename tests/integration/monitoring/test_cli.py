@@ -72,6 +72,20 @@ def test_init_makes_a_home_for_its_owner_alone_and_leaves_one_that_is_there_as_i
     assert (home / "deep" / "new").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("bundles", [False, True], ids=["a new home", "a home whose ledger was lost"])
+def test_only_init_and_training_make_a_ledger(home: Path, *, bundles: bool) -> None:
+    if bundles:
+        (home / "storage" / "bundles").mkdir(parents=True)
+    cure = "bring it back from a backup" if bundles else "run `leeway init`"
+    for command in (["status"], ["doctor"], ["audit"], ["report", "support", "--out", "r.html"], ["monitor"]):
+        result = CliRunner().invoke(program, command)
+        assert result.exit_code == 1
+        if command != ["doctor"]:
+            assert f"there is no ledger {home / 'ledger.db'}" in result.stderr
+            assert cure in result.stderr
+    assert not (home / "ledger.db").exists()
+
+
 def test_init_keeps_the_settings_that_are_there(home: Path) -> None:
     (home / "leeway.toml").write_text("[server]\nport = 9999\n")
     run_json("init")
@@ -89,11 +103,12 @@ def test_every_line_of_the_starter_settings_is_a_valid_default() -> None:
 
 
 def test_keys_are_made_listed_and_revoked(home: Path) -> None:
+    run_json("init")
     made = run_json("keys", "add", "app", "--role", "predict", "--role", "feedback")
     assert made["key"].startswith(access.PREFIX)
     assert run("keys", "add", "app", "--role", "predict").exit_code == 1
     run_json("keys", "revoke", "app", "--reason", "left")
-    (listed,) = run_json("keys", "list")["keys"]
+    [_, listed] = run_json("keys", "list")["keys"]
     assert listed["roles"] == ["feedback", "predict"]
     assert listed["revoked_at"] is not None
     assert made["key"] not in run("keys", "list").stdout

@@ -14,6 +14,7 @@ import pytest
 
 from monitoring.core import spool
 from monitoring.core.bundle import Bundle
+from monitoring.core.cli import open_ledger
 from monitoring.core.ledger import access, approvals, rollouts, versions
 from monitoring.core.runtime import ClassifierRuntime, Encoded
 from monitoring.core.settings import Settings, load_settings
@@ -140,6 +141,7 @@ def start(home: Path) -> Iterator[Start]:
     def _start(**sections: dict[str, Any]) -> Running:
         server = {"port": 0, "threads": 2, "reconcile_seconds": NEVER} | sections.pop("server", {})
         settings = load_settings(home=home, server=server, rollout={"controller_seconds": NEVER}, **sections)
+        open_ledger(settings, create=True).close()
         gate = Gate()
         service = Service.create(settings, runtime=gate.runtime)
         http = HttpServer(service.app, host="127.0.0.1", port=0, drain_seconds=10, on_end=lambda: None)

@@ -32,7 +32,7 @@ SERVE = [sys.executable, "-c", "from service.cli_serve import serve; serve()", "
 def key(home: Path, champion_bundle: Bundle) -> str:
     """A home folder with a model in production; a key that may predict."""
     settings = load_settings()
-    ledger = open_ledger(settings)
+    ledger = open_ledger(settings, create=True)
     version = open_registry(settings, ledger).add(champion_bundle, evidence={}, actor="test", gates_passed=True)
     now, lasts = utc_now(), timedelta(hours=1)
     with ledger.begin() as connection:

@@ -191,6 +191,22 @@ def test_a_champion_that_cannot_be_loaded_leaves_the_other_models_alone(
     assert support.http.get("/v2/models/other/ready").status_code == 503
 
 
+def test_a_ledger_file_that_vanishes_is_a_ledger_that_is_away(support: Running) -> None:
+    """SQLite writes on into the deleted file: feedback would be acknowledged and lost."""
+    feedback = _feedback(support)
+    file = support.settings.home / "ledger.db"
+    moved = file.rename(file.with_name("moved.db"))
+    support.context.serving._pass()
+    assert support.predict("my parcel").status_code == 200
+    health = support.http.get("/health").json()
+    assert health["status"] == "degraded"
+    assert support.http.post("/v1/feedback", json=feedback).status_code == 503
+    moved.rename(file)
+    support.context.serving._pass()
+    assert support.http.get("/health").json()["status"] == "ok"
+    assert support.http.post("/v1/feedback", json=feedback).status_code == 201
+
+
 def test_while_the_ledger_is_away_the_last_table_serves_on(support: Running) -> None:
     assert support.predict("my parcel").status_code == 200
     with _ledger_away(support):

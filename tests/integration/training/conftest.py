@@ -72,7 +72,7 @@ def trained_home(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("LEEWAY_HOME", str(home))
         settings = load_settings()
-        ledger = open_ledger(settings)
+        ledger = open_ledger(settings, create=True)
         put_into_production(Workshop(settings, ledger, open_registry(settings, ledger), utc_now, silent), tiny_base)
         ledger.close()
     return home
@@ -83,7 +83,7 @@ def served(home: Path, trained_home: Path) -> Workshop:
     """A workshop whose model has a version in production."""
     shutil.copytree(trained_home, home, dirs_exist_ok=True)
     settings = load_settings()
-    ledger = open_ledger(settings)
+    ledger = open_ledger(settings, create=True)
     return Workshop(settings, ledger, open_registry(settings, ledger), utc_now, silent)
 
 
@@ -97,5 +97,5 @@ def champion(served: Workshop) -> ModelVersion:
 @pytest.fixture
 def workshop(settings: Settings) -> Workshop:
     """A workshop over an empty ledger."""
-    ledger = open_ledger(settings)
+    ledger = open_ledger(settings, create=True)
     return Workshop(settings, ledger, open_registry(settings, ledger), utc_now, silent)

@@ -48,7 +48,7 @@ RIGHT, TOO_SURE = 1.5, 0.4
 @pytest.fixture
 def workshop(home: Path) -> Workshop:
     settings = load_settings()
-    ledger = open_ledger(settings)
+    ledger = open_ledger(settings, create=True)
     return Workshop(settings, ledger, open_registry(settings, ledger), utc_now, silent)
 
 
