@@ -166,7 +166,8 @@ def _show_status(found: dict[str, Any]) -> None:
     if not found["models"]:
         console.print("no model yet: `leeway train --data FILE` makes one")
         return
-    table = Table("model", "champion", "seen", "accuracy at birth", "estimated now", "by labels", "proposed classes")
+    table = Table("model", "champion", "seen", "accuracy at birth", "estimated now", "by labels")
+    table.add_column("proposed classes", overflow="fold")
     for model in found["models"]:
         table.add_row(
             model["model"],

@@ -71,7 +71,9 @@ def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*columns, title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")  # no name is cut: it may be what is to be approved
     for row in rows:
         table.add_row(*map(escape, row))
     Console().print(table)

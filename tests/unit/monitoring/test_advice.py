@@ -92,6 +92,8 @@ def test_every_verdict_has_words(verdict: Verdict) -> None:
 
 def test_confidences_that_went_astray_are_recalibrated_before_retraining() -> None:
     assert "leeway recalibrate support --reason" in said(open_alerts={"calibration": "confidences are off"})
+    both = {"calibration": "confidences are off", "quality": "accuracy fell"}
+    assert "leeway recalibrate" not in said(open_alerts=both), "where accuracy fell, too, retraining is the cure"
 
 
 def test_before_the_first_window_it_says_how_many_predictions_are_missing() -> None:
