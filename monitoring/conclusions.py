@@ -137,7 +137,7 @@ def decide_retraining(
     state = RetrainState(
         episode=episode,
         calibration=calibration,
-        new_labels=labels.count_labelled(connection, version.model, since=_as_of(version)),
+        new_labels=_unused_labels(connection, version),
         schedule_due=schedule_due,
         open_causes=frozenset(job.cause for job in asked if job.state in OPEN_JOBS),
         last_finished={cause: moment for moment, cause in finished},
@@ -256,6 +256,17 @@ def _last_cure(connection: Connection, model: str, *, since: datetime, recalibra
         if job.state is JobState.SUCCEEDED and (job.cause is RetrainCause.CALIBRATION) == recalibration
     ]
     return max((moment for moment in asked if moment >= since), default=None)
+
+
+def _unused_labels(connection: Connection, version: ModelVersion) -> int:
+    """Labelled predictions since the champion's data were gathered, of which no retraining that ran knew the labels.
+
+    Where gates refused the new version, a second one on nearly the same labels would meet the same hold-out at the same
+    level: to try until it passes is to peek.
+    """
+    as_of = _as_of(version)
+    retrained_at = _last_cure(connection, version.model, since=as_of, recalibration=False)
+    return labels.count_labelled(connection, version.model, since=as_of, labelled_since=retrained_at)
 
 
 def _recovered(

@@ -52,9 +52,10 @@ class RetrainState:
     """All that the decision to retrain depends on.
 
     `episode`: of drift or lost quality; `calibration`: of lost calibration. `new_labels`: labelled predictions since
-    the champion's data were gathered; `open_causes`: of unfinished jobs; `last_finished`: when the last job of each
-    cause ended; `undecided`: the name of a version between training and its verdict; `recalibrated`: the same of a
-    recalibration, which holds nothing back but another one; `schedule_due`: the cron schedule asks now.
+    the champion's data were gathered, labelled since the last retraining that ran, even if its gates refused what came
+    of it; `open_causes`: of unfinished jobs; `last_finished`: when the last job of each cause ended; `undecided`: the
+    name of a version between training and its verdict; `recalibrated`: the same of a recalibration, which holds nothing
+    back but another one; `schedule_due`: the cron schedule asks now.
     """
 
     episode: Episode | None

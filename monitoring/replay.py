@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 import numpy as np
 
@@ -38,8 +40,9 @@ from monitoring.intake import Reign, StreamPoint
 from monitoring.policy import Action, Decision
 from monitoring.progress import Progress
 from monitoring.sighting import MAX_REFIT_LABELS, Champion, Sighting, random_for, suspicious
-from monitoring.signals import Traffic, traffic_of
+from monitoring.signals import Traffic, joined, picked, traffic_of
 from monitoring.stats.sequential import EDetector
+from monitoring.weekly import MOST_ROWS, MOST_WEEKS, WEEK, weekly_of
 
 MODEL, ACTOR = "backtest", "backtest"
 LEASE = timedelta(days=1)
@@ -62,15 +65,31 @@ class Sight:
 
 @dataclass
 class Answered:
-    """What the present champion has answered so far, in order, a part for each window; `size` answers in all."""
+    """What the present champion has answered so far, in order: times, signals in parts.
+
+    `recent`: the windows whose hours or week may still be asked for, each with the place of its first answer.
+    """
 
     times: list[datetime] = field(default_factory=list)
     signals: list[dict[str, Floats]] = field(default_factory=list)
+    recent: list[tuple[int, Traffic]] = field(default_factory=list)
 
     def add(self, traffic: Traffic, times: Sequence[datetime]) -> None:
         """Take in one window."""
+        forgotten = traffic.start - (MOST_WEEKS + 1) * WEEK
+        self.recent = [(first, part) for first, part in self.recent if part.end > forgotten]
+        self.recent.append((len(self.times), traffic))
         self.times += times
         self.signals.append({name: traffic.signals[name] for name in SIGNALS})
+
+    def within(self, rng: np.random.Generator, start: datetime, end: datetime) -> Traffic | None:
+        """The answers from `start` until before `end`, MOST_ROWS of more at random; None where there are none."""
+        places = np.arange(bisect_left(self.times, start), bisect_left(self.times, end))
+        if len(places) > MOST_ROWS:
+            places = np.sort(rng.choice(places, MOST_ROWS, replace=False))
+        own = [(part, places[(first <= places) & (places < first + len(part))] - first) for first, part in self.recent]
+        parts = [picked(part, rows) for part, rows in own if len(rows)]
+        return joined(parts) if parts else None
 
     def at(self, places: Sequence[int]) -> dict[str, Floats]:
         """The signals of the answers at these places."""
@@ -147,7 +166,7 @@ class Replay:
         self._unlabelled += self._outcomes(traffic, truth, times, asked, seen)
         with self._ledger.begin() as connection:
             labels.add_outcomes(connection, self._labelled_by(end))
-        report = self._judge(traffic)
+        report = self._judge(traffic, seen)
         sighting = self._sight(traffic, report, times)
         with self._ledger.begin() as connection:
             changes, decision = conclude(connection, sighting, self._settings, now=end)
@@ -201,17 +220,19 @@ class Replay:
         self._known += [outcome for outcome in come if outcome.version == self._champion.version.id]
         return come
 
-    def _judge(self, traffic: Traffic) -> DriftReport:
-        monitor = self._settings.monitor
+    def _judge(self, traffic: Traffic, seen: int) -> DriftReport:
+        champion, monitor = self._champion, self._settings.monitor
+        read_span = partial(self._answered.within, random_for(monitor.seed, champion.version.name, seen))
         return judge_window(
-            self._champion.baseline,
+            champion.baseline,
             traffic,
             model=MODEL,
-            version=self._champion.version.id,
+            version=champion.version.id,
             settings=monitor,
             alpha=alarm_budget(monitor).window_alpha,
             outcomes=self._known,
             labelled=self._refit(),
+            read_weekly=partial(weekly_of, champion.baseline, traffic, champion.reign.since, read_span),
         )
 
     def _refit(self) -> LabelledRows | None:

@@ -69,6 +69,20 @@ def traffic_of(
     )
 
 
+def picked(traffic: Traffic, rows: NDArray[np.int64]) -> Traffic:
+    """Only these rows of it, in this order; what came with the requests is left out."""
+    return Traffic(
+        ids=[traffic.ids[row] for row in rows],
+        units=[traffic.units[row] for row in rows],
+        predicted=traffic.predicted[rows],
+        signals={name: values[rows] for name, values in traffic.signals.items()},
+        projected=traffic.projected[rows],
+        texts=[traffic.texts[row] for row in rows],
+        start=traffic.start,
+        end=traffic.end,
+    )
+
+
 def joined(parts: Sequence[Traffic]) -> Traffic:
     """One traffic of several, in their order."""
     known = [part.metadata for part in parts if part.metadata is not None]

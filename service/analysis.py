@@ -2,13 +2,13 @@
 
 The unit is the assignment key. A unit enters the accuracy comparison once, when its cohort has matured: with what it
 was answered and what was labelled within `maturation` of its first request. Only outcome-blind labels count. Guardrails
-(failed and slow requests) need no labels and are read at once.
+(failed requests, and slow ones in A/B) need no labels and are read at once.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -45,8 +45,9 @@ class Agreement:
 class Reading:
     """What is known about a rollout now. Comparisons are candidate minus champion.
 
-    `accuracy`: paired in shadow, unpaired in A/B. `errors`, `latency`: of requests that did not fail, were not slow;
-    in shadow paired, of units whose copies the candidate was shown, None before there are any. `log_e_sample_ratio`:
+    `accuracy`: paired in shadow, unpaired in A/B. `errors`: of requests that did not fail; in shadow paired, of units
+    whose copies the candidate was shown, None before there are any. `latency`: of requests that were not slow; None in
+    shadow, where a copy's time is that of the model alone, a champion's that of its queue, too. `log_e_sample_ratio`:
     evidence that units were not assigned as stated. `step_candidates`, `step_champions`: matured, labelled units of the
     step in force. `agreement`: None in A/B, where no request is answered by both.
     """
@@ -96,11 +97,10 @@ def read_rollout(
             alpha=settings.alpha,
             margin=settings.margin,
         )
-        both = shadowed_units(exposures)
         return Reading(
             accuracy=accuracy,
-            errors=_shadow_guardrail(both, lambda unit: unit.errors, settings),
-            latency=_shadow_guardrail(both, lambda unit: unit.slow, settings),
+            errors=_shadow_guardrail(shadowed_units(exposures), settings),
+            latency=None,
             log_e_sample_ratio=0.0,
             units=len(seen),
             step_candidates=len(pairs),
@@ -244,14 +244,12 @@ def _guardrail(seen: Sequence[Exposure], good: Sequence[float], settings: Rollou
     )
 
 
-def _shadow_guardrail(
-    both: Sequence[tuple[Exposure, Exposure]], bad: Callable[[Exposure], int], settings: RolloutSettings
-) -> Comparison | None:
-    """Paired: each unit's share of good silent answers minus that of the champion's to the same unit."""
+def _shadow_guardrail(both: Sequence[tuple[Exposure, Exposure]], settings: RolloutSettings) -> Comparison | None:
+    """Paired: each unit's share of silent answers that did not fail minus that of the champion's to the same unit."""
     if not both:
         return None
     return paired_comparison(
-        [bad(champion) / champion.requests - bad(silent) / silent.requests for champion, silent in both],
+        [champion.errors / champion.requests - silent.errors / silent.requests for champion, silent in both],
         alpha=settings.guardrail_alpha,
         margin=settings.guardrail_margin,
     )

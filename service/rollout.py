@@ -94,15 +94,14 @@ def _recalibration_step(reading: Reading, proof: str, settings: RolloutSettings)
     if both is None or both.units < enough:
         seen = 0 if both is None else both.units
         return Decision(Step.HOLD, f"shadow: {seen} of {enough} labelled units answered by both versions")
-    for name, guardrail in (("failed", reading.errors), ("slow", reading.latency)):
-        if guardrail is None or guardrail.n < enough:
-            shown = 0 if guardrail is None else guardrail.n
-            return Decision(Step.HOLD, f"shadow: {shown} of {enough} units whose copies tell what {name}")
-        if not guardrail.difference >= -settings.guardrail_margin:
-            return Decision(Step.HOLD, f"shadow: more {name} than the champion's so far, {_difference(guardrail)}")
+    if reading.errors is None or reading.errors.n < enough:
+        shown = 0 if reading.errors is None else reading.errors.n
+        return Decision(Step.HOLD, f"shadow: {shown} of {enough} units whose copies tell what failed")
+    if not reading.errors.difference >= -settings.guardrail_margin:
+        return Decision(Step.HOLD, f"shadow: more failed than the champion's so far, {_difference(reading.errors)}")
     reason = (
         f"recalibration: all {both.predictions} labels of {both.units} shadow units are the champion's, and no more "
-        f"failed or were slow; its gate had shown {proof}"
+        f"failed; its gate had shown {proof}"
     )
     return Decision(Step.PROMOTE, reason)
 

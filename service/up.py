@@ -92,7 +92,7 @@ class Troupe:
             self._ports[role] = asyncio.get_running_loop().create_future()
             await self._start(role)
         announcing = asyncio.create_task(self._announce())
-        keeping = [asyncio.create_task(self._keep(role)) for role in self._others]
+        keeping = [asyncio.create_task(self._keep_or_tell(role)) for role in self._others]
         serving = asyncio.create_task(self._parts["serve"].end())
         asked = asyncio.create_task(self._stop.wait())
         await asyncio.wait([asked, serving], return_when=asyncio.FIRST_COMPLETED)
@@ -101,26 +101,45 @@ class Troupe:
             tell("up", f"serve HAS ENDED with {_ending(self._parts['serve'])}: stopping the others", warn=True)
         for task in (announcing, asked, *keeping):
             task.cancel()
-        await asyncio.gather(announcing, asked, *keeping, return_exceptions=True)
+        await asyncio.gather(announcing, asked, *keeping, return_exceptions=True)  # what went wrong is told by then
         await self._stop_all()
         tell("up", "all have stopped")
         return 1 if fallen else 0
 
+    async def _keep_or_tell(self, role: str) -> None:
+        """Keep a role; if even that fails, say so: nothing else would before all stop."""
+        try:
+            await self._keep(role)
+        except Exception as error:
+            tell("up", f"{role} IS NOT KEPT any more, {type(error).__name__}: {error}", warn=True)
+            tell("up", f"serving goes on; where {role} has ended, start `leeway up` anew", warn=True)
+
     async def _keep(self, role: str) -> None:
         """Start a role again whenever it has died; return when it is given up."""
         quick = 0
+        lived, ended = await self._end(role)
         while True:
-            part = self._parts[role]
-            following = next_start(await part.end(), quick)
-            died = f"{role} HAS ENDED with {_ending(part)}, {following.reason}"
+            following = next_start(lived, quick)
+            died = f"{role} {ended}, {following.reason}"
             if following.wait is None:
-                tell("up", f"{died}: GIVEN UP; serving goes on without it. Its last lines say why:", warn=True)
+                tell("up", f"{died}: GIVEN UP; serving goes on without it. The last lines say why:", warn=True)
                 tell("up", f"put that right, then run `leeway {role}` beside this or start `leeway up` anew", warn=True)
                 return
             tell("up", f"{died}: starting it again in {following.wait:.0f} s, serving goes on", warn=True)
             await asyncio.sleep(following.wait)
             quick = following.quick
-            await self._start(role)
+            try:
+                await self._start(role)
+            except OSError as error:  # no memory or no process left for it: as if it had died at once
+                lived, ended = 0.0, f"COULD NOT BE STARTED ({error})"
+            else:
+                lived, ended = await self._end(role)
+
+    async def _end(self, role: str) -> tuple[float, str]:
+        """Wait until it has ended: how many seconds it lived, and how that ended."""
+        part = self._parts[role]
+        lived = await part.end()
+        return lived, f"HAS ENDED with {_ending(part)}"
 
     def _asked_to_stop(self) -> None:
         if self._stop.is_set():

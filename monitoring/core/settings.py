@@ -134,7 +134,7 @@ class RetrainSettings(Section):
     min_new_labels: int = Field(
         200, ge=1, description="labels of the drifted traffic that each retraining for drift needs"
     )
-    label_volume: int | None = Field(None, ge=1, description="retrain whenever so many new labels have come")
+    label_volume: int | None = Field(None, ge=1, description="retrain once so many labels came since the last one")
     cron: str | None = Field(None, description="retrain on this schedule (five cron fields, UTC)")
     cooldown_hours: float = Field(24.0, ge=0)
     new_class_examples: int = Field(20, ge=2, description="labels of an unknown class before retraining adds it")

@@ -140,6 +140,35 @@ def test_a_recalibration_that_is_decided_on_is_told_and_stands_in_no_retrainings
     assert result.windows[-1].version == "backtest@2"
 
 
+def test_what_comes_and_goes_with_the_week_is_usual_once_two_weeks_have_shown_it(
+    trained: tuple[Trainer, list[TrainingRows]], home: Path
+) -> None:
+    """Saturdays and Sundays have their own topics, which make up for each other; a new one comes with the last two."""
+    rng = np.random.default_rng(3)
+    first, weeks, per_day = START + 5 * DAY, 5, 150  # a Monday
+    of_day = {5: (LABELS[0], LABELS[0], LABELS[1]), 6: (LABELS[2], LABELS[2], LABELS[1])}
+    texts, labels, times = [], [], []
+    for day in (START + number * DAY for number in range(5 + 7 * weeks)):
+        topics = of_day.get(day.weekday(), LABELS) if day >= first else LABELS
+        topics = ("returns", *topics) if day >= first + (7 * weeks - 2) * DAY else topics
+        said, meant = toy_texts(topics, per_day, rng)
+        texts, labels = [*texts, *said], [*labels, *meant]
+        times += [day + row / per_day * DAY for row in range(per_day)]
+    plan = Plan(first, DAY, label_delay=100 * DAY, retrain=False, seed=1, what_if=False)
+    result = backtest(
+        History(texts, labels, times),
+        plan,
+        Settings(home=home),
+        train=trained[0],
+        score=CachedScores(home / "scores").score,
+        advance=lambda *_: None,
+    )
+    weekends = [window for window in result.windows if window.start.weekday() >= 5]
+    assert [window.verdict for window in weekends] == [Verdict.DRIFT] * 4 + [Verdict.STABLE] * 4 + [Verdict.DRIFT] * 2
+    assert all("as usual at these hours of the week" in window.reason for window in weekends[4:8])
+    assert "embedding" in weekends[-1].reason
+
+
 def test_few_labels_are_a_blind_sample_and_none_are_none(
     history: History, trained: tuple[Trainer, list[TrainingRows]], home: Path
 ) -> None:

@@ -16,7 +16,7 @@ from monitoring.core.types import JobState, LabelSource, RetrainCause, Severity,
 from monitoring.policy import Action
 from tests.bundles import LABELS, make_bundle
 from tests.conftest import FrozenClock
-from tests.integration.monitoring.world import World, settings_for
+from tests.integration.monitoring.world import Answer, World, settings_for
 
 NEW_TOPIC = (*LABELS, "returns", "returns")
 
@@ -107,6 +107,54 @@ def test_a_retraining_that_cured_nothing_is_repeated_once_as_many_labels_have_co
     assert again.decision is not None
     assert again.decision.action is Action.RETRAIN
     assert len(world.jobs()) == 2
+
+
+def test_labels_that_a_refused_retraining_knew_do_not_ask_for_another_one(
+    home: Path, clock: FrozenClock, rng: np.random.Generator, bundle: Bundle
+) -> None:
+    with closing(World(home, clock, rng, settings_for(home, label_volume=100))) as world:
+        world.approve(world.register(bundle))
+        served = world.serve(world.champion(), 260)
+
+        def asked_with(answers: list[Answer]) -> Action:
+            world.label(answers)
+            [summary] = world.watch()
+            assert summary.decision is not None
+            return summary.decision.action
+
+        assert asked_with(served[:99]) is Action.NONE
+        assert asked_with(served[99:100]) is Action.RETRAIN
+        end_job(world, JobState.FAILED)
+        assert asked_with([]) is Action.RETRAIN  # it died, and so has used nothing
+        end_job(world, JobState.SUCCEEDED)
+        assert asked_with(served[100:199]) is Action.NONE
+        ask_for_recalibration(world)
+        end_job(world, JobState.SUCCEEDED)
+        assert asked_with(served[199:200]) is Action.RETRAIN
+        assert {job.cause for job in world.jobs()} == {RetrainCause.LABEL_VOLUME, RetrainCause.CALIBRATION}
+
+
+def end_job(world: World, state: JobState) -> None:
+    """Let a worker take the open job, and end it a second later."""
+    world.clock.advance(timedelta(seconds=1))
+    with world.ledger.begin() as connection:
+        job = jobs.claim(connection, owner="worker", lasts=timedelta(minutes=1), now=world.clock())
+        assert job is not None
+        jobs.finish(connection, job, state, reason="test", result={}, now=world.clock())
+    world.clock.advance(timedelta(seconds=1))
+
+
+def ask_for_recalibration(world: World) -> None:
+    with world.ledger.begin() as connection:
+        jobs.request(
+            connection,
+            model=world.champion().model,
+            cause=RetrainCause.CALIBRATION,
+            reason="test",
+            request={},
+            actor="ann",
+            now=world.clock(),
+        )
 
 
 def test_a_window_that_speaks_first_dates_the_drift_by_what_the_detector_suspects(
