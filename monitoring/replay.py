@@ -232,7 +232,7 @@ class Replay:
             alpha=alarm_budget(monitor).window_alpha,
             outcomes=self._known,
             labelled=self._refit(),
-            read_weekly=partial(weekly_of, champion.baseline, traffic, champion.reign.since, read_span),
+            read_weekly=partial(weekly_of, traffic, champion.reign.since, read_span),
         )
 
     def _refit(self) -> LabelledRows | None:
