@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,8 @@ def _second_opinion(settings: Settings, found: Found, baseline: Baseline | None,
         raise NotReady("Evidently's report needs a judged window and the version's baseline")
     window = found.reports[-1]
     log = PredictionLog(settings.log_url)
-    read = log.read(version=found.version.id, since=window.window_start, columns=WINDOW_COLUMNS)
+    span = (window.window_start, window.window_end + timedelta(microseconds=1))  # the last row is part of it
+    read = log.read(version=found.version.id, within=span, columns=WINDOW_COLUMNS)
     rows = Reign(found.version.id, window.window_start).stream(read)
     rows = rows.slice(0, window.n)
     if len(rows) == 0:

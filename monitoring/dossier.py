@@ -35,6 +35,7 @@ from monitoring.stats.profile import WindowProfile
 MAX_WINDOWS = 120
 MAX_ALERTS = 40
 USUAL_SPAN = timedelta(days=7)
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)  # a day is added to an end
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,10 @@ def span_of(since: datetime | None, until: datetime | None) -> tuple[datetime | 
     """A span that a person gave, in UTC; a day without a time, as its end, is part of it. Raises InvalidInput."""
     begin = None if since is None else since.replace(tzinfo=UTC)
     end = None if until is None else until.replace(tzinfo=UTC)
+    if end is not None and not EARLIEST <= end <= LATEST:
+        raise InvalidInput(
+            f"until is {end:%Y-%m-%d %H:%M}: give a day from {EARLIEST:%Y-%m-%d} to {LATEST:%Y-%m-%d}", field="until"
+        )
     if end is not None and (end.hour, end.minute) == (0, 0):
         end += timedelta(days=1)
     if begin is not None and end is not None and begin >= end:

@@ -19,6 +19,7 @@ from sqlalchemy import update
 from monitoring.cli import commands
 from monitoring.core.cli import open_ledger, program
 from monitoring.core.ledger import access, jobs, versions
+from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.settings import Settings, load_settings
 from monitoring.core.tables import audit as audit_table
 from monitoring.core.types import JobState, RetrainCause, Role, Stage
@@ -232,6 +233,29 @@ def test_evidently_gives_a_second_opinion(world: World, tmp_path: Path) -> None:
     assert opinion["drifted"] == sum(column["drifted"] for column in opinion["columns"])
     assert "A second opinion" in page.read_text()
     assert (tmp_path / "report.evidently.html").stat().st_size > 100_000
+
+
+def test_evidently_reads_no_more_of_the_log_than_the_window(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = world.settings.monitor.window_size
+    world.serve(world.champion(), size)
+    first_until = world.clock() + timedelta(minutes=1)
+    world.clock.advance(timedelta(days=2))
+    world.serve(world.champion(), 2 * size)
+    world.watch()
+    lengths = []
+    read = PredictionLog.read
+
+    def counted(log: PredictionLog, **asked: Any) -> Any:
+        rows = read(log, **asked)
+        lengths.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(PredictionLog, "read", counted)
+    page, span = str(tmp_path / "report.html"), ("--until", f"{first_until:%Y-%m-%dT%H:%M}")
+    run("report", MODEL, "--out", page, "--evidently", *span)  # with or without the extra, it reads first
+    assert lengths == [size]
 
 
 def test_without_its_extra_evidently_says_what_to_install(

@@ -85,6 +85,10 @@ def test_the_report_says_what_to_do_and_what_it_cannot_draw(grace: Browser, worl
     assert "No window of support@1 has been judged yet" in words(grace.get("/models/support/report?until=2020-01-01"))
     assert grace.get("/models/support/report?since=2026-01-02&until=2026-01-01").status_code == 422
     assert grace.get("/models/support/report?since=yesterday").status_code == 422
+    for beyond in ("9999-12-31", "0001-01-01"):
+        refused = grace.get(f"/models/support/report?until={beyond}")
+        assert refused.status_code == 422
+        assert "give a day from 1970-01-01 to 9999-12-30" in words(refused)
     assert grace.get("/models/nonesuch/report").status_code == 404
 
 

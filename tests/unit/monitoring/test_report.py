@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
@@ -154,6 +154,14 @@ def test_a_span_is_given_in_days_or_minutes() -> None:
     assert span_of(None, None) == (None, None)
     with pytest.raises(InvalidInput, match="is empty"):
         span_of(datetime(2026, 2, 1), datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("until", [datetime.max, datetime(9999, 12, 31), datetime(1, 1, 1)])  # noqa: DTZ001, DTZ901
+def test_a_span_that_ends_beyond_the_calendar_is_refused_with_the_cure(until: datetime) -> None:
+    with pytest.raises(InvalidInput, match="give a day from 1970-01-01 to 9999-12-30") as refused:
+        span_of(None, until)
+    assert refused.value.field == "until"
+    assert span_of(None, datetime(9999, 12, 30))[1] == datetime(9999, 12, 31, tzinfo=UTC)  # noqa: DTZ001
 
 
 def test_gaps_are_not_drawn_over(clock: FrozenClock) -> None:
