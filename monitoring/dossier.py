@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from monitoring.baseline import Baseline
 from monitoring.budget import alarm_budget
+from monitoring.calibration import MAX_LABELS
 from monitoring.core import bundle as bundles
 from monitoring.core.errors import InvalidInput, LeewayError, NotReady
 from monitoring.core.ledger import alerts, jobs, labels, profiles, verdicts, versions
@@ -21,6 +22,7 @@ from monitoring.core.settings import MonitorSettings
 from monitoring.core.types import (
     Alert,
     DriftReport,
+    LabelSource,
     ModelVersion,
     Outcome,
     RetrainCause,
@@ -42,6 +44,7 @@ EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 30, tzin
 class Found:
     """What the ledger knows of one version in a span of time: newest MAX_WINDOWS reports, oldest first, and the rest.
 
+    `outcomes`: outcome-blind ones, the newest MAX_LABELS by prediction time.
     `meaning`: what the span is, in words; `elsewhere`: predictions by name of the model's other versions in it.
     """
 
@@ -130,12 +133,8 @@ def find(
     By default its newest windows, and of its traffic what came since its drift began, or else the last week's.
     """
     end = now if until is None else until
-    reports = [report for _, report in verdicts.reports(connection, version.model, version=version.id, limit=5_000)]
-    reports = [
-        report
-        for report in reversed(reports)
-        if report.window_start < end and (since is None or report.window_end > since)
-    ][-MAX_WINDOWS:]
+    newest = verdicts.reports(connection, version.model, version=version.id, since=since, until=end, limit=MAX_WINDOWS)
+    reports = [report for _, report in reversed(newest)]
     open_alerts = alerts.find(connection, model=version.model, open_only=True)
     if since is not None or until is not None:
         begin = since or (reports[0].window_start if reports else end - USUAL_SPAN)
@@ -157,13 +156,15 @@ def find(
             for alert in alerts.find(connection, model=version.model, limit=MAX_ALERTS)
             if alert.started_at < end and (since is None or alert.resolved_at is None or alert.resolved_at > since)
         ],
-        outcomes=[
-            outcome
-            for outcome in labels.find_outcomes(
-                connection, version=version.id, since=since, variants=[Variant.PRODUCTION]
-            )
-            if outcome.predicted_at < end
-        ],
+        outcomes=labels.find_outcomes(
+            connection,
+            version=version.id,
+            since=since,
+            until=end,
+            variants=[Variant.PRODUCTION],
+            sources=[source for source in LabelSource if source.outcome_blind],
+            newest=MAX_LABELS,
+        ),
         waiting=versions.find(connection, model=version.model, stages=[Stage.AWAITING_APPROVAL]),
         retraining=any(
             job.state in OPEN_JOBS and job.cause is not RetrainCause.CALIBRATION

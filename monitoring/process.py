@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from prometheus_client import start_http_server
+from sqlalchemy import Connection
 
 from monitoring.alerts import OutboxSender
 from monitoring.asking import keep_queue
@@ -86,13 +87,32 @@ class Routines:
         self.outbox.deliver()
 
     def _maintain(self, _: str) -> None:
-        now = self._now()
-        with self._ledger.begin() as connection:
-            ticks.forget(connection, before=now - TICKS_KEPT)
-            profiles.fold_days(connection, before=floor_time(now - WINDOWS_KEPT, DAY), merge=merge_packed)
-            profiles.forget(connection, before=now - self._settings.monitor.profile_days * DAY)
-            label_queue.forget(connection, before=now - timedelta(days=self._settings.log.retention_days))
-        self._log.maintain(retention_days=self._settings.log.retention_days, now=now)
+        """Each step by itself: one that fails stops no other, and in the end the scheduler is told of all that did."""
+        now, settings = self._now(), self._settings
+        profiles_since, folded_before = now - settings.monitor.profile_days * DAY, floor_time(now - WINDOWS_KEPT, DAY)
+        in_ledger: Mapping[str, Callable[[Connection], object]] = {
+            "old runs": lambda connection: ticks.forget(connection, before=now - TICKS_KEPT),
+            "window profiles into days": lambda connection: profiles.fold_days(
+                connection, before=folded_before, merge=merge_packed
+            ),
+            "old profiles": lambda connection: profiles.forget(connection, before=profiles_since),
+            "label queue": lambda connection: label_queue.forget(
+                connection, before=now - settings.log.retention_days * DAY
+            ),
+        }
+        failures: dict[str, Exception] = {}
+        for name, step in in_ledger.items():
+            try:
+                with self._ledger.begin() as connection:
+                    step(connection)
+            except Exception as failure:
+                failures[name] = failure
+        try:
+            self._log.maintain(retention_days=settings.log.retention_days, now=now)
+        except Exception as failure:
+            failures["prediction log"] = failure
+        if failures:
+            raise ExceptionGroup(f"left undone: {', '.join(failures)}", list(failures.values()))
 
     def _models(self) -> Sequence[str]:
         with self._ledger.read() as connection:

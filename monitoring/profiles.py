@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 from zipfile import BadZipFile
@@ -141,5 +142,5 @@ def _loaded(state: bytes) -> dict[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(state), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays}
-    except (ValueError, KeyError, BadZipFile) as error:
+    except (EOFError, OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
         raise Conflict(f"a kept window profile cannot be read: {error}") from error

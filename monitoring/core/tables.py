@@ -273,6 +273,7 @@ drift_reports = Table(
     Column("id", String(36), primary_key=True),
     Column("model", String(120), nullable=False),
     Column("version", String(36), nullable=False),
+    Column("window_start", UtcDateTime, nullable=False),
     Column("window_end", UtcDateTime, nullable=False),
     Column("verdict", String(16), nullable=False),
     Column("report", JSON, nullable=False),

@@ -185,6 +185,10 @@ def test_outcomes_are_found_by_what_is_asked(ledger: Ledger) -> None:
     assert numbers(version="v2") == [1]
     assert numbers(rollout="r1") == [2]
     assert numbers(model="support", since=NOON + 2 * MINUTE) == [2, 0]
+    assert numbers(until=NOON + 3 * MINUTE) == [1, 2]
+    assert numbers(until=NOON + 4 * MINUTE, newest=1) == [0]
+    assert numbers(sources=[LabelSource.REVIEW]) == []
+    assert numbers(sources=[LabelSource.REVIEW, LabelSource.GROUND_TRUTH]) == [1, 2, 0, 3]
     assert numbers(variants=[Variant.CANDIDATE]) == [2]
     assert numbers(variants=[]) == []
 

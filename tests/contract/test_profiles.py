@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from sqlalchemy import select, update
 
-from monitoring.core.errors import Conflict
 from monitoring.core.ledger import profiles
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.ledger.profiles import KeptProfile
+from monitoring.core.tables import window_profiles
 from monitoring.profiles import merge_packed, pack, unpack
 from monitoring.stats.profile import ProfileSpec, WindowProfile
 
@@ -85,13 +87,19 @@ def test_what_is_old_is_forgotten(ledger: Ledger) -> None:
     assert [profile.n for profile in found(ledger)] == [12, 13, 14]
 
 
-def test_a_merge_that_fails_loses_nothing(ledger: Ledger) -> None:
-    for number in range(3):
+def older_format() -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **(WindowProfile.empty(SPEC).to_arrays() | {"format": np.array(1)}))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("state", [b"", b"PK no archive", older_format()])
+def test_a_state_that_cannot_be_merged_keeps_its_own_day_alone_from_folding(ledger: Ledger, state: bytes) -> None:
+    for number in range(46):  # 23 windows end on the first day, as many on the second
         keep(ledger, number)
-
-    def broken(_: object) -> bytes:
-        raise Conflict("cannot be read")
-
-    with pytest.raises(Conflict), ledger.begin() as connection:
-        profiles.fold_days(connection, before=START + 24 * HOUR, merge=broken)
-    assert len(found(ledger)) == 3
+    with ledger.begin() as connection:
+        first = select(window_profiles.c.id).order_by(window_profiles.c.window_end).limit(1).scalar_subquery()
+        connection.execute(update(window_profiles).where(window_profiles.c.id == first).values(state=state))
+    assert fold(ledger, START + 48 * HOUR) == 22
+    assert [profile.windows for profile in found(ledger)] == [1] * 23 + [23]
+    assert found(ledger)[0].state == state

@@ -98,10 +98,12 @@ def find_outcomes(
     rollout: str | None = None,
     model: str | None = None,
     since: datetime | None = None,
+    until: datetime | None = None,
     variants: Iterable[Variant] | None = None,
+    sources: Iterable[LabelSource] | None = None,
     newest: int | None = None,
 ) -> list[Outcome]:
-    """Outcomes in order of prediction time; the `newest` ones by it, if given."""
+    """Outcomes of predictions from `since` to before `until`, in their order; the `newest` of them, if given."""
     columns = [outcomes.c[name] for name in OUTCOME_FIELDS]
     query = select(*columns).order_by(outcomes.c.predicted_at.desc(), outcomes.c.sequence.desc()).limit(newest)
     for column, value in ((outcomes.c.version, version), (outcomes.c.rollout, rollout), (outcomes.c.model, model)):
@@ -109,8 +111,12 @@ def find_outcomes(
             query = query.where(column == value)
     if since is not None:
         query = query.where(outcomes.c.predicted_at >= since)
+    if until is not None:
+        query = query.where(outcomes.c.predicted_at < until)
     if variants is not None:
         query = query.where(outcomes.c.variant.in_(list(variants)))
+    if sources is not None:
+        query = query.where(outcomes.c.source.in_(list(sources)))
     return [_outcome(row) for row in reversed(connection.execute(query).all())]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,6 +13,8 @@ from sqlalchemy import Connection, delete, func, insert, select
 from monitoring.core.errors import Conflict
 from monitoring.core.ids import new_id
 from monitoring.core.tables import window_profiles
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ def versions_within(connection: Connection, model: str, since: datetime, until: 
 def fold_days(connection: Connection, *, before: datetime, merge: Callable[[Sequence[bytes]], bytes]) -> int:
     """Merge what ended before then into one profile a day, version and baseline; the number of profiles that went.
 
-    Folding again changes nothing. Raises Conflict where another worker was faster: nothing is then changed.
+    Folding again changes nothing. What `merge` refuses (Conflict, ValueError) stays as it is: one state that cannot be
+    read keeps its own day alone from folding. Raises Conflict where another worker was faster: nothing is then changed.
     """
     query = select(window_profiles.c.version).where(window_profiles.c.window_end < before).distinct()
     gone = 0
@@ -82,6 +86,12 @@ def _fold(
     kept = [profile for _, profile in parts]
     if len(kept) < 2 or max(profile.window_end for profile in kept) >= before:
         return 0
+    try:
+        state = merge([profile.state for profile in kept])
+    except (Conflict, ValueError) as error:
+        day = kept[0].window_end.date()
+        log.error("the window profiles of version %s of %s stay unmerged: %s", kept[0].version, day, error)
+        return 0
     names = [name for name, _ in parts]
     if connection.execute(delete(window_profiles).where(window_profiles.c.id.in_(names))).rowcount != len(names):
         raise Conflict("another monitor is merging the same window profiles: it goes on")
@@ -93,7 +103,7 @@ def _fold(
         window_end=max(profile.window_end for profile in kept),
         windows=sum(profile.windows for profile in kept),
         n=sum(profile.n for profile in kept),
-        state=merge([profile.state for profile in kept]),
+        state=state,
     )
     save(connection, merged)
     return len(kept) - 1

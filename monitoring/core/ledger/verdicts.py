@@ -26,6 +26,7 @@ def save_report(connection: Connection, report: DriftReport) -> str:
             id=report_id,
             model=report.model,
             version=report.version,
+            window_start=report.window_start,
             window_end=report.window_end,
             verdict=report.verdict,
             report=body,
@@ -35,12 +36,22 @@ def save_report(connection: Connection, report: DriftReport) -> str:
 
 
 def reports(
-    connection: Connection, model: str, *, version: str | None = None, limit: int = 50
+    connection: Connection,
+    model: str,
+    *,
+    version: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 50,
 ) -> list[tuple[str, DriftReport]]:
-    """Reports with their ids, newest first."""
+    """The newest reports with their ids, newest first; of windows that end after `since` and begin before `until`."""
     query = select(drift_reports).where(drift_reports.c.model == model)
     if version is not None:
         query = query.where(drift_reports.c.version == version)
+    if since is not None:
+        query = query.where(drift_reports.c.window_end > since)
+    if until is not None:
+        query = query.where(drift_reports.c.window_start < until)
     query = query.order_by(drift_reports.c.window_end.desc()).limit(limit)
     return [(row.id, _report(row.report)) for row in connection.execute(query)]
 

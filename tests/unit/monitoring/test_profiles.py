@@ -139,3 +139,15 @@ def test_the_state_is_small_with_many_classes_and_rows(rng: np.random.Generator)
     assert len(state) < MOST_BYTES
     with pytest.raises(Conflict, match="cannot be read"):
         unpack(profile_spec(large), [state[:500]])
+
+
+@pytest.mark.parametrize("place", [0.0, 0.2, 0.5, 0.9])
+def test_whatever_is_wrong_with_a_state_it_is_said_to_be_unreadable(baseline: Baseline, place: float) -> None:
+    window, _ = window_of(200, np.random.default_rng(3))
+    spec = profile_spec(baseline)
+    state = pack(profile_of(baseline, spec, window))
+    start = int(place * len(state))
+    spoilt = state[:start] + bytes(byte ^ 0xFF for byte in state[start : start + 40]) + state[start + 40 :]
+    for damaged in (spoilt, b""):
+        with pytest.raises(Conflict, match="cannot be read"):
+            unpack(spec, [damaged])
