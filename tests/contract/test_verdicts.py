@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from monitoring.core.ids import new_id
 from monitoring.core.ledger import labels, verdicts
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.tables import drift_reports
-from monitoring.core.types import DriftReport, LabelSource, ModelVersion, Outcome, Variant
+from monitoring.core.types import DriftReport, Interval, LabelSource, ModelVersion, Outcome, Variant
 from tests.contract.people import NOON, champion
 from tests.evidence import drift_report
 
@@ -41,6 +42,16 @@ def keep(ledger: Ledger, version: ModelVersion, numbers: range) -> None:
                 for end in later
             ],
         )
+
+
+def test_a_report_comes_back_as_it_was_what_cannot_be_said_included(ledger: Ledger) -> None:
+    with ledger.begin() as connection:
+        version = champion(connection)
+        kept = drift_report(version, NOON, effect=math.nan, estimated_accuracy=Interval(math.nan, 0.0, 1.0))
+        verdicts.save_report(connection, kept)
+    with ledger.read() as connection:
+        [(_, found)] = verdicts.reports(connection, version.model)
+    assert repr(found) == repr(kept)  # nan is not equal to itself
 
 
 def test_a_span_has_the_reports_of_the_windows_that_it_touches_newest_first(ledger: Ledger) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,7 @@ from monitoring.core.types import DriftReport, Interval, SignalFinding, SliceFin
 def save_report(connection: Connection, report: DriftReport) -> str:
     """Keep a report; its id."""
     report_id = new_id()
-    body = dataclasses.asdict(report)
+    body = _without_nan(dataclasses.asdict(report))
     for name in ("window_start", "window_end"):
         body[name] = body[name].isoformat()
     connection.execute(
@@ -122,9 +123,11 @@ def _report(body: Mapping[str, Any]) -> DriftReport:
         "window_start": datetime.fromisoformat(values["window_start"]),
         "window_end": datetime.fromisoformat(values["window_end"]),
         "verdict": Verdict(values["verdict"]),
-        "findings": tuple(SignalFinding(**finding) for finding in values["findings"]),
-        "estimated_accuracy": Interval(**values["estimated_accuracy"]),
-        "realised_accuracy": None if realised is None else Interval(**realised),
+        "effect": _number(values["effect"]),
+        "findings": tuple(SignalFinding(**_numbers(finding)) for finding in values["findings"]),
+        "estimated_accuracy": Interval(**_numbers(values["estimated_accuracy"])),
+        "realised_accuracy": None if realised is None else Interval(**_numbers(realised)),
+        "calibration": _numbers(values["calibration"]),
         "slices": tuple(_slice_finding(finding) for finding in values.get("slices", ())),
     }
     return DriftReport(**values)
@@ -132,4 +135,23 @@ def _report(body: Mapping[str, Any]) -> DriftReport:
 
 def _slice_finding(body: Mapping[str, Any]) -> SliceFinding:
     accuracy = body["accuracy"]
-    return SliceFinding(**{**body, "accuracy": None if accuracy is None else Interval(**accuracy)})
+    values = {**body, "effect": _number(body["effect"]), "p_value": _number(body["p_value"])}
+    return SliceFinding(**values | {"accuracy": None if accuracy is None else Interval(**_numbers(accuracy))})
+
+
+def _without_nan(value: Any) -> Any:
+    """The same for JSON, which knows no nan and no infinity: PostgreSQL refuses them. None in their place."""
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _numbers(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a value whose fields are never None: what was nan when it was kept."""
+    return {name: _number(item) for name, item in body.items()}
