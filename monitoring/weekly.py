@@ -13,6 +13,7 @@ rows are worth fewer, on both sides.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -69,7 +70,7 @@ def same_hours(window: Traffic, since: datetime) -> list[Span]:
 
 def with_rows_of(baseline: Baseline, traffic: Traffic) -> Baseline:
     """The baseline with other rows, to test windows against; whatever else it knows is kept."""
-    predicted = traffic.predicted.tolist()
+    counts = Counter(traffic.predicted.tolist())
     texts = [text for text in traffic.texts if text is not None]
     known = len(texts) == len(traffic)
     signals = {name: traffic.signals[name] for name in SIGNALS}
@@ -78,7 +79,7 @@ def with_rows_of(baseline: Baseline, traffic: Traffic) -> Baseline:
         baseline,
         n=len(traffic),
         signals=signals,
-        class_counts=np.array([predicted.count(name) for name in baseline.classes], dtype=np.int64),
+        class_counts=np.array([counts[name] for name in baseline.classes], dtype=np.int64),
         moments=FeatureMoments.of(baseline.features.transform(traffic.projected)),
     )
 
