@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from monitoring.core import bundle as bundles
-from monitoring.core.bundle import seal, write_config
 from monitoring.core.errors import InvalidInput
 from monitoring.core.runtime import ClassifierRuntime
 from training import classifier
@@ -28,7 +25,7 @@ from training.parity import measure_precisions
 from training.plan import Plan, Workshop
 from training.progress import Steps
 from training.snapshot import RECENT_HOLDOUT, RECENT_UNLABELLED, Part, Snapshot, StoredSnapshot, store
-from training.trained import Conclude, Trained, code_version
+from training.trained import Conclude, Trained, code_version, register
 from training.verdict import evidence, measure_speed, run_gates, size_mb
 
 PARITY_TEXTS = 256
@@ -89,17 +86,9 @@ def run(plan: Plan, workshop: Workshop, *, actor: str, conclude: Conclude | None
                 seconds=steps.seconds,
             )
         with steps.step("register"):
-            (folder / bundles.EVALUATION).write_text(json.dumps(proof, indent=2))
-            (folder / bundles.CARD).write_text(model_card(draft.config, proof))
-            write_config(folder, draft.config)
-            registered = workshop.registry.add(
-                seal(folder),
-                evidence=proof,
-                actor=actor,
-                gates_passed=all(gate.passed for gate in gates),
-                conclude=conclude,
+            return register(
+                draft, model_card(draft.config, proof), gates, proof, workshop, actor=actor, conclude=conclude
             )
-    return Trained(registered, gates, proof)
 
 
 def _require_rows(snapshot: Snapshot) -> None:

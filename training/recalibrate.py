@@ -8,7 +8,6 @@ fitted to. Everything else is the champion's, file by file.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ import numpy as np
 
 from monitoring.baseline import Baseline
 from monitoring.core import bundle as bundles
-from monitoring.core.bundle import Bundle, seal, write_config
+from monitoring.core.bundle import Bundle
 from monitoring.core.errors import InvalidInput, MisConfigured
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.runtime import ClassifierRuntime
@@ -37,7 +36,7 @@ from training.progress import Steps
 from training.recalibration import Answered, known_rows, measure_recalibration, recalibrated
 from training.recent import RecentPrediction, read_recent, unit_share
 from training.snapshot import RECENT_HOLDOUT, RECENT_UNLABELLED, Row, Snapshot, load, store
-from training.trained import Conclude, Trained, code_version
+from training.trained import Conclude, Trained, code_version, register
 
 MAX_LABELS = 5_000
 LEAST_FITTED = 50
@@ -127,17 +126,8 @@ def recalibrate(plan: Recalibration, workshop: Workshop, *, actor: str, conclude
                 rng=np.random.default_rng(seed),
             )
         with steps.step("register"):
-            (folder / bundles.EVALUATION).write_text(json.dumps(proof, indent=2))
-            (folder / bundles.CARD).write_text(recalibration_card(draft.config, proof, _text(old, bundles.CARD)))
-            write_config(folder, draft.config)
-            registered = workshop.registry.add(
-                seal(folder),
-                evidence=proof,
-                actor=actor,
-                gates_passed=all(gate.passed for gate in gates),
-                conclude=conclude,
-            )
-    return Trained(registered, gates, proof)
+            card = recalibration_card(draft.config, proof, _text(old, bundles.CARD))
+            return register(draft, card, gates, proof, workshop, actor=actor, conclude=conclude)
 
 
 def _row(prediction: RecentPrediction, holdout_fraction: float) -> Row:

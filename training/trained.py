@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -11,8 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from monitoring.core.bundle import CARD, EVALUATION, Bundle, seal, write_config
 from monitoring.core.types import ModelVersion
 from training.gates import GateResult
+from training.plan import Workshop
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("training", "monitoring")
@@ -32,6 +35,27 @@ class Trained:
     def passed(self) -> bool:
         """Whether all gates passed."""
         return all(gate.passed for gate in self.gates)
+
+
+def register(
+    draft: Bundle,
+    card: str,
+    gates: tuple[GateResult, ...],
+    evidence: dict[str, Any],
+    workshop: Workshop,
+    *,
+    actor: str,
+    conclude: Conclude | None,
+) -> Trained:
+    """Seal the draft with its card and evidence, and register it; `conclude` runs in the registering transaction."""
+    draft.path(EVALUATION).write_text(json.dumps(evidence, indent=2))
+    draft.path(CARD).write_text(card)
+    write_config(draft.folder, draft.config)
+    passed = all(gate.passed for gate in gates)
+    version = workshop.registry.add(
+        seal(draft.folder), evidence=evidence, actor=actor, gates_passed=passed, conclude=conclude
+    )
+    return Trained(version, gates, evidence)
 
 
 def code_version() -> str:
