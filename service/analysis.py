@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from monitoring.core.ledger.rollout_evidence import SILENT_STEP, Exposure
+from monitoring.core.plain import plain
 from monitoring.core.settings import RolloutSettings
 from monitoring.core.types import ModelVersion, Outcome, RetrainCause, Rollout, Stage
 from monitoring.stats.comparison import (
@@ -26,7 +27,6 @@ from monitoring.stats.comparison import (
     sample_ratio_e_value,
     unpaired_comparison,
 )
-from service.plain import plain
 
 NLL_GATE = "nll_on_recent"
 """The gate by which a recalibration proves itself; `training.gates` names it."""

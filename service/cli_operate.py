@@ -97,7 +97,7 @@ def rollback(*, model: str, reason: str, key: str | None, as_json: bool) -> None
 @acting
 def retrain(*, model: str, reason: str, key: str | None, as_json: bool) -> None:
     """Ask for a retraining; a worker takes it up."""
-    from service.plain import plain
+    from monitoring.core.plain import plain
 
     job = operator(key).retrain(model, reason=reason)
     say(f"Asked for a retraining of {model} (job {job.id}).", plain(job), as_json=as_json)
@@ -108,7 +108,7 @@ def retrain(*, model: str, reason: str, key: str | None, as_json: bool) -> None:
 @acting
 def recalibrate(*, model: str, reason: str, key: str | None, as_json: bool) -> None:
     """Ask for MODEL's champion with a better temperature: its labels stay, its confidences become true again."""
-    from service.plain import plain
+    from monitoring.core.plain import plain
 
     job = operator(key).recalibrate(model, reason=reason)
     say(f"Asked for a recalibration of {model} (job {job.id}).", plain(job), as_json=as_json)

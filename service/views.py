@@ -8,9 +8,9 @@ from sqlalchemy import Connection
 
 from monitoring.core.ledger import alerts, approvals, jobs, labels, rollouts, verdicts, versions
 from monitoring.core.lifecycle import OPEN_JOBS
+from monitoring.core.plain import plain
 from monitoring.core.settings import RetrainSettings
 from monitoring.core.types import DriftReport, ModelState, ModelVersion, Rollout, Stage
-from service.plain import plain
 
 
 def model_view(connection: Connection, state: ModelState, settings: RetrainSettings) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from monitoring.core.ledger import alerts, labels, rollouts, versions
+from monitoring.core.plain import plain
 from monitoring.core.settings import RolloutSettings
 from monitoring.core.types import ModelState, RolloutPhase, Severity, Variant
 from monitoring.stats.comparison import Interval
 from service.analysis import accuracy_of, proven_worse
-from service.plain import plain
 
 ALERT = "promotion_regressed"
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monitoring.core.plain import plain
 from monitoring.core.types import Interval
 from monitoring.stats.calibration import LEAST_PROBABILITY, reliability_bins
 from monitoring.stats.calibration_measures import class_calibration, probability_measures, weighted_ece
 from training.evaluate import Answers, measure
 from training.gates import GateResult, Recalibrated
-from training.plain import plain
 from training.snapshot import Part
 
 MAX_MEASURED = 2_000

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.core.bundle import Bundle
+from monitoring.core.plain import plain
 from monitoring.core.runtime import ClassifierRuntime
 from monitoring.core.settings import GateSettings
 from training.data import HOLDOUT, TRAIN, VALIDATION
 from training.evaluate import Answers, measure, slices
 from training.gates import Artefact, GateResult, Paired, judge_against_champion, judge_artefact
 from training.parity import texts_per_second
-from training.plain import plain
 from training.precision import Choice, Measurement
 from training.snapshot import RECENT_HOLDOUT, Snapshot
 

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Query
 from sqlalchemy import Connection
 
 from monitoring.core.ledger import alerts, audit, jobs, rollouts, versions
+from monitoring.core.plain import plain
 from monitoring.core.types import ModelVersion, Principal, Role, Rollout, Stage, TrainingJob
 from service import operation_schemas as shapes
 from service import views
 from service.auth import SECURITY, require
 from service.context import Here
 from service.operation import Operator, find_rollout
-from service.plain import plain
 
 _caller = Depends(require(Role.OPERATE, Role.APPROVE))  # to read; `Operator` knows what each act needs
 router = APIRouter(prefix="/v1", tags=["operation"], responses=shapes.OPERATION_ERRORS, dependencies=[_caller])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,6 +11,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from monitoring.core.ids import new_id
 from monitoring.core.ledger.database import upsert
+from monitoring.core.plain import plain
 from monitoring.core.tables import cursors, detector_states, drift_reports, gauges, slice_memories
 from monitoring.core.types import DriftReport, Interval, SignalFinding, SliceFinding, Verdict
 
@@ -19,9 +19,6 @@ from monitoring.core.types import DriftReport, Interval, SignalFinding, SliceFin
 def save_report(connection: Connection, report: DriftReport) -> str:
     """Keep a report; its id."""
     report_id = new_id()
-    body = _without_nan(dataclasses.asdict(report))
-    for name in ("window_start", "window_end"):
-        body[name] = body[name].isoformat()
     connection.execute(
         insert(drift_reports).values(
             id=report_id,
@@ -30,7 +27,7 @@ def save_report(connection: Connection, report: DriftReport) -> str:
             window_start=report.window_start,
             window_end=report.window_end,
             verdict=report.verdict,
-            report=body,
+            report=plain(report),  # PostgreSQL takes no nan
         )
     )
     return report_id
@@ -137,15 +134,6 @@ def _slice_finding(body: Mapping[str, Any]) -> SliceFinding:
     accuracy = body["accuracy"]
     values = {**body, "effect": _number(body["effect"]), "p_value": _number(body["p_value"])}
     return SliceFinding(**values | {"accuracy": None if accuracy is None else Interval(**_numbers(accuracy))})
-
-
-def _without_nan(value: Any) -> Any:
-    """The same for JSON, which knows no nan and no infinity: PostgreSQL refuses them. None in their place."""
-    if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _number(value: float | None) -> float:

@@ -1,4 +1,4 @@
-"""Values as JSON has them, for the ledger, the API and `--json` alike."""
+"""Values as JSON has them, for the ledger, the bundle, the API and `--json` alike."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
+
+import numpy as np
 
 
 def plain(value: Any) -> Any:
@@ -22,4 +24,6 @@ def plain(value: Any) -> Any:
         return value.value
     if isinstance(value, datetime):
         return value.isoformat()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return bool(value) if isinstance(value, np.bool_) else value
