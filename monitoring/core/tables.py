@@ -210,7 +210,8 @@ outcomes = Table(
     Column("predicted_at", UtcDateTime, nullable=False),
     Column("labelled_at", UtcDateTime, nullable=False),
     Column("slices", JSON, nullable=False, default=()),
-    UniqueConstraint("prediction_id", "version", "source", name="uq_outcome"),
+    # a correction is kept beside what it corrects
+    UniqueConstraint("prediction_id", "version", "source", "label", "labelled_at", name="uq_outcome"),
     Index("ix_outcomes_version", "version", "predicted_at"),
     Index("ix_outcomes_rollout", "rollout"),
 )
