@@ -24,6 +24,7 @@ class Situation:
     """All that the words depend on.
 
     `seen`: predictions judged so far; `open_alerts`: their summaries, by name; `waiting`: versions for approval.
+    `span`: that which was asked for, in words; None for the newest windows.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Situation:
     open_alerts: Mapping[str, str]
     waiting: tuple[str, ...]
     retraining: bool
+    span: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ class Advice:
 def advise(situation: Situation) -> Advice:
     """The verdict in plain words."""
     latest = situation.latest
+    if latest is None and situation.span is not None:
+        return Advice(
+            kind="inconclusive",
+            title=f"No window of {situation.name} was judged in that span",
+            sentences=(
+                f"Nothing can be said of {situation.span}: neither that all was well, nor that it was not.",
+                f"A window is judged once it has {situation.window_size:,} predictions.",
+            ),
+            steps=("Ask for a longer span, or for none: the page is then on the newest windows.",),
+        )
     if latest is None:
         return Advice(
             kind="inconclusive",

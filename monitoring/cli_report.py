@@ -65,7 +65,8 @@ def report(
             }
         )
         return
-    click.echo(f"{out}: {len(found.reports)} windows of {version.name}")
+    none = ": none was judged in that span, so nothing can be said of it" if begin or end else ": none is judged yet"
+    click.echo(f"{out}: {len(found.reports)} windows of {version.name}{'' if found.reports else none}")
     if problem is not None:
         click.echo(f"without distributions, since its baseline cannot be read: {problem}", err=True)
     if rival is not None:

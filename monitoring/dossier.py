@@ -45,7 +45,7 @@ class Found:
     """What the ledger knows of one version in a span of time: newest MAX_WINDOWS reports, oldest first, and the rest.
 
     `outcomes`: outcome-blind ones, the newest MAX_LABELS by prediction time.
-    `meaning`: what the span is, in words; `elsewhere`: predictions by name of the model's other versions in it.
+    `asked`: somebody gave the span; `meaning`: what it is, in words; `elsewhere`: predictions by name of the model's other versions in it.
     """
 
     version: ModelVersion
@@ -60,6 +60,7 @@ class Found:
     waiting: Sequence[ModelVersion]
     retraining: bool
     gauges: Mapping[str, Any]
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def find(
             for job in jobs.find(connection, model=version.model)
         ),
         gauges=gauges.get(version.id, {}),
+        asked=since is not None or until is not None,
     )
 
 

@@ -99,3 +99,11 @@ def test_confidences_that_went_astray_are_recalibrated_before_retraining() -> No
 def test_before_the_first_window_it_says_how_many_predictions_are_missing() -> None:
     words = said(latest=None)
     assert "full window of 500 predictions; 1,200 have come" in words
+
+
+def test_of_a_span_without_windows_nothing_is_said_to_be_well() -> None:
+    words = said(latest=None, span="2026-05-01 00:00 to 2026-06-01 00:00 UTC", seen=90_000)
+    assert words.startswith("inconclusive | No window of support@3 was judged in that span")
+    assert "Nothing can be said of 2026-05-01 00:00 to 2026-06-01 00:00 UTC: neither that all was well" in words
+    assert "90,000" not in words, "those are of another time"
+    assert "Nothing has to be done" not in words
