@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,11 @@ class Query:
     instant: bool = False
 
 
+def equals(label: str, value: str) -> str:
+    """A matcher."""
+    return f'{label}="{value}"'
+
+
 def select(metric: str, *matchers: str) -> str:
     """A metric of the chosen jobs and instances."""
     return f"{metric}{{{', '.join((*INSTANCES, *matchers))}}}"
@@ -31,6 +37,12 @@ def rate(metric: str, *matchers: str) -> str:
     return f"rate({select(metric, *matchers)}[$__rate_interval])"
 
 
+def growth(metric: str, *matchers: str, by: str = "") -> str:
+    """A counter's growth over the time shown, over all instances."""
+    grown = f"increase({select(metric, *matchers)}[$__range])"
+    return f"sum by ({by}) ({grown})" if by else f"sum({grown})"
+
+
 def total_rate(metric: str, *matchers: str, by: str = "") -> str:
     """A counter's growth over all instances: each instance counts its own part."""
     return f"sum by ({by}) ({rate(metric, *matchers)})" if by else f"sum({rate(metric, *matchers)})"
@@ -39,6 +51,11 @@ def total_rate(metric: str, *matchers: str, by: str = "") -> str:
 def ledger(metric: str, *matchers: str, by: str = "model") -> str:
     """A gauge read from the ledger: every monitor shows the same value, so that a sum would count it twice."""
     return f"max by ({by}) ({select(metric, *matchers)})"
+
+
+def limit(of: str) -> str:
+    """What the settings tolerate or ask for, as one line."""
+    return f"max({select('leeway_limit', equals('of', of))})"
 
 
 def quantile(q: float, histogram: str, *matchers: str, by: str = "") -> str:
@@ -55,3 +72,9 @@ def mean(histogram: str, *matchers: str, by: str = "") -> str:
 def ratio(part: str, whole: str) -> str:
     """`part / whole`; 0 rather than nothing where there was nothing to divide."""
     return f"{part} / clamp_min({whole}, 1e-9)"
+
+
+def by_state(metric: str, label: str, states: Mapping[int, tuple[str, str]]) -> str:
+    """Which of its states a model is in, as one number: `metric` is 1 under the state's name in `label`."""
+    found = (f"{value} * {select(metric, MODEL, equals(label, name))}" for value, (name, _) in states.items())
+    return f"max by (model) ({' or '.join(found)})"

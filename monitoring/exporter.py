@@ -20,6 +20,7 @@ from monitoring.core.ledger import alerts, ticks, verdicts, versions
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.settings import Settings
 from monitoring.core.types import Clock
+from monitoring.episodes import EPISODES
 from monitoring.families import OF_A_VERSION, add
 from monitoring.shipping import Shipped, last_shipment
 from monitoring.work_metrics import job_metrics, rollout_metrics, version_metrics
@@ -162,10 +163,11 @@ def read_metrics(connection: Connection, *, now: datetime) -> Iterator[Metric]:
         if version in champions
     ]
     yield from _readings(readings)
-    yield from _alerts(connection)
+    models = sorted({version.model for version in known})
+    yield from _alerts(connection, models)
     yield from version_metrics(known, now)
-    yield from rollout_metrics(connection, names)
-    yield from job_metrics(connection, sorted({version.model for version in known}), now)
+    yield from rollout_metrics(connection, known, models)
+    yield from job_metrics(connection, models, now)
     yield _last_ticks(connection)
     yield from _log(last_shipment(connection), now)
     yield _one("leeway_outbox_waiting", "Notifications not delivered yet.", alerts.count_undelivered(connection))
@@ -223,14 +225,15 @@ def _nested(values: Mapping[str, Any], key: str) -> Mapping[str, float | None]:
     return values[key] or {}
 
 
-def _alerts(connection: Connection) -> Iterator[Metric]:
+def _alerts(connection: Connection, models: Iterable[str]) -> Iterator[Metric]:
     active = GaugeMetricFamily(
         "leeway_alert_active", "1 while an episode is open.", labels=("model", "name", "severity")
     )
     for alert in alerts.find(connection, open_only=True):
         active.add_metric((alert.model, alert.name, alert.severity), 1)
     total = CounterMetricFamily("leeway_alarms", "Alert episodes so far.", labels=("model", "name"))
-    for (model, name), count in alerts.count_episodes(connection).items():
+    none_yet = {(model, name): 0 for model in models for name in EPISODES}  # what begins with 1 has not increased
+    for (model, name), count in (none_yet | alerts.count_episodes(connection)).items():
         total.add_metric((model, name), count)
     yield from (active, total)
 

@@ -89,9 +89,14 @@ def job_metrics(connection: Connection, models: Sequence[str], now: datetime) ->
     yield from (counts, age, took, ended)
 
 
-def rollout_metrics(connection: Connection, names: Mapping[str, str]) -> Iterator[Metric]:
-    """The open rollouts as the controller last read them, and how the others ended. `names`: version id → name."""
-    info = InfoMetricFamily("leeway_rollout", "Who is tried against whom.", labels=("model",))
+def rollout_metrics(connection: Connection, known: Sequence[ModelVersion], models: Sequence[str]) -> Iterator[Metric]:
+    """The open rollouts as the controller last read them, each model's newest one, and how all others ended."""
+    names = {version.id: version.name for version in known}
+    info = InfoMetricFamily("leeway_rollout", "Of the newest rollout: who is tried, and how it is.", labels=("model",))
+    for model in models:
+        for newest in rollouts.find(connection, model=model, limit=1):
+            versus = {"candidate": names[newest.candidate], "champion": names[newest.champion]}
+            info.add_metric((model,), {**versus, "phase": newest.phase})
     step = gauge("leeway_rollout_step", "Step of the open rollout; -1 is shadow.", "model")
     begun = gauge("leeway_rollout_step_started_timestamp_seconds", "When that step began.", "model")
     share = gauge("leeway_rollout_share", "The candidate's share of traffic.", "model")
@@ -108,7 +113,6 @@ def rollout_metrics(connection: Connection, names: Mapping[str, str]) -> Iterato
     units = gauge("leeway_rollout_units", "Matured, labelled units of the step, by arm.", "model", "arm")
     for rollout in rollouts.open_rollouts(connection):
         model, reading = rollout.model, rollout.analysis
-        info.add_metric((model,), {"candidate": names[rollout.candidate], "champion": names[rollout.champion]})
         step.add_metric((model,), rollout.step)
         begun.add_metric((model,), rollout.step_started_at.timestamp())
         share.add_metric((model,), rollout.share)
@@ -122,7 +126,7 @@ def rollout_metrics(connection: Connection, names: Mapping[str, str]) -> Iterato
         for arm, key in (("candidate", "step_candidates"), ("champion", "step_champions")):
             add(units, (model, arm), reading.get(key))
     yield from (info, step, begun, share, phase, difference, guardrail, evidence, units)
-    yield _ended(rollouts.count_ended(connection))
+    yield _ended(rollouts.count_ended(connection), models)
 
 
 def _evidence(reading: Mapping[str, Any]) -> dict[str, float | None]:
@@ -137,10 +141,12 @@ def _evidence(reading: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-def _ended(counts: Mapping[tuple[str, RolloutPhase], int]) -> Metric:
-    metric = CounterMetricFamily("leeway_rollouts", "Rollouts that ended, and how.", labels=("model", "phase"))
-    for labels, count in counts.items():
-        metric.add_metric(labels, count)
+def _ended(counts: Mapping[tuple[str, RolloutPhase], int], models: Sequence[str]) -> Metric:
+    """From 0 on: a counter that begins with 1 has not increased."""
+    metric = CounterMetricFamily("leeway_rollouts", "Rollouts that have ended.", labels=("model", "phase"))
+    for model in models:
+        for phase in (RolloutPhase.SUCCESSFUL, RolloutPhase.FAILED, RolloutPhase.ERROR):
+            metric.add_metric((model, phase), counts.get((model, phase), 0))
     return metric
 
 

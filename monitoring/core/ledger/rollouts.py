@@ -81,10 +81,10 @@ def find(connection: Connection, *, model: str | None = None, limit: int = 100) 
 
 
 def count_ended(connection: Connection) -> dict[tuple[str, RolloutPhase], int]:
-    """Rollouts that ended by model and phase."""
+    """Rollouts that have ended, by model and how."""
     query = select(rollouts.c.model, rollouts.c.phase, func.count()).where(rollouts.c.ended_at.is_not(None))
-    counts = connection.execute(query.group_by(rollouts.c.model, rollouts.c.phase))
-    return {(row[0], RolloutPhase(row[1])): int(row[2]) for row in counts}
+    rows = connection.execute(query.group_by(rollouts.c.model, rollouts.c.phase))
+    return {(row[0], RolloutPhase(row[1])): int(row[2]) for row in rows}
 
 
 def record_analysis(connection: Connection, rollout: Rollout, analysis: Mapping[str, Any], reason: str) -> Rollout:

@@ -17,7 +17,11 @@ def _panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
     return (panel for panel in board["panels"] if panel["type"] != "row")
 
 
-PANELS = [pytest.param(panel, id=f"{name}: {panel['title']}") for name, b in BOARDS.items() for panel in _panels(b)]
+PANELS = [
+    pytest.param(panel, id=f"{name} {panel['id']}: {panel['title']}")
+    for name, b in BOARDS.items()
+    for panel in _panels(b)
+]
 
 
 def test_committed_json_is_what_the_code_makes() -> None:
@@ -38,7 +42,11 @@ def test_board_is_provisioned_not_edited(board: dict[str, Any]) -> None:
         "model",
         "version",
     }
-    assert {annotation["name"] for annotation in board["annotations"]["list"]} == {"Alarms", "Promotions"}
+    assert {annotation["name"] for annotation in board["annotations"]["list"]} == {
+        "Alarms",
+        "Promotions",
+        "Baseline changes",
+    }
 
 
 def test_boards_link_to_each_other_the_console_and_the_runbooks() -> None:
