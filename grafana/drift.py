@@ -10,7 +10,7 @@ from grafana.panels import BAD, BUSY, QUIET, WATCH, Panel, distribution, number,
 from grafana.queries import MODEL, VERSION, Query, ledger, limit, mean, rate, select, total_rate
 
 VERSIONS = "model, version"
-SIGNALS = "version, signal"
+SIGNALS = "model, signal"  # of the champion alone
 BOUND_VALUE = 'bound="value"'
 
 
@@ -107,33 +107,33 @@ def _drift() -> list[Panel]:
             unit="none",
             bound="/ threshold$/",
         ),
+        series(
+            "Statistic by signal",
+            "Two-sample statistic of the champion's newest window against its baseline; of what kind depends on the "
+            "signal, so each is comparable with itself alone. Whether it is large is the effect's to say.",
+            [Query(statistic, "{{model}} {{signal}}")],
+            unit="none",
+            minimum=None,
+            many=True,
+            logarithmic=True,
+        ),
         states_over_time(
             "Signals",
-            "Which signals of the newest window have moved, and which beyond their leeway.",
-            [Query(_of_version("leeway_drift_signal_severity", by=SIGNALS), "{{signal}}")],
+            "Which signals of the champion's newest window have moved, and which beyond their leeway.",
+            [Query(_of_version("leeway_drift_signal_severity", by=SIGNALS), "{{model}} {{signal}}")],
             SIGNAL_STATES,
+            width=12,
+            tall=True,
         ),
         series(
             "Effect over the leeway",
             "Size of each signal's shift divided by the shift that is tolerated. At 1, the dashed line, it matters.",
-            [Query(f"{effect} / {threshold}", "{{version}} {{signal}}")],
+            [Query(f"{effect} / {threshold}", "{{model}} {{signal}}")],
             unit="none",
             limits=[(1, BAD)],
             many=True,
             width=12,
-        ),
-        series(
-            "Statistic by signal",
-            "Two-sample statistic of the newest window against the baseline. Whether a shift is significant is judged "
-            "apart from whether it is large; the red line is the tolerated size.",
-            [
-                Query(statistic, "{{version}} {{signal}}"),
-                Query(f"max({threshold})", "tolerated"),
-            ],
-            unit="none",
-            bound="/^tolerated$/",
-            many=True,
-            width=12,
+            tall=True,
         ),
     ]
 
@@ -143,19 +143,27 @@ def _quality() -> list[Panel]:
     baseline = _of_version("leeway_accuracy_baseline")
     return [
         series(
-            "Accuracy",
-            "Estimated without labels, beside realised on outcome-blind labels, both with their bounds dashed, and the "
-            "accuracy at the baseline.",
+            "Estimated accuracy",
+            "Of each window, without its labels, with its bounds and the accuracy at the baseline (grey).",
             [
-                Query(_of_version("leeway_accuracy_estimated", by=bounds), "{{version}} estimated {{bound}}"),
-                Query(_of_version("leeway_accuracy_realised", by=bounds), "{{version}} realised {{bound}}"),
+                Query(_of_version("leeway_accuracy_estimated", by=bounds), "{{version}} {{bound}}"),
                 Query(baseline, "{{version}} baseline"),
             ],
             unit="percentunit",
             minimum=None,
             maximum=1,
-            width=12,
-            many=True,
+            dashed="/ (low|high|baseline)$/",
+        ),
+        series(
+            "Realised accuracy",
+            "On the newest outcome-blind labels, with its bounds and the accuracy at the baseline (grey).",
+            [
+                Query(_of_version("leeway_accuracy_realised", by=bounds), "{{version}} {{bound}}"),
+                Query(baseline, "{{version}} baseline"),
+            ],
+            unit="percentunit",
+            minimum=None,
+            maximum=1,
             dashed="/ (low|high|baseline)$/",
         ),
         series(
@@ -168,7 +176,6 @@ def _quality() -> list[Panel]:
             ],
             unit="percentunit",
             minimum=None,
-            width=12,
             bound="/^tolerated$/",
         ),
         series(

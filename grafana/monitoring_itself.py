@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana.board import MONITORING, board
 from grafana.meanings import LAGGING, LOST, STALE, UP
 from grafana.panels import BAD, QUIET, WATCH, Panel, number, series, states_over_time
-from grafana.queries import MODEL, VERSION, Query, growth, ledger, limit, mean, rate, ratio, select, total_rate
+from grafana.queries import MODEL, VERSION, Query, growth, ledger, limit, mean, rate, select, total_rate
 
 VERSIONS = "model, version"
 ROUTINE = "leeway_routine_duration_seconds"
@@ -130,7 +130,7 @@ def _freshness() -> list[Panel]:
             [Query(f"max({select('leeway_outbox_waiting')})", "waiting")],
             unit="short",
             limits=[(20, BAD)],
-            count=True,
+            reach=1,
         ),
     ]
 
@@ -176,7 +176,7 @@ def _work() -> list[Panel]:
         series(
             "Duration of a run, mean",
             "Of each routine: shipping the log, watching the models, sending alerts, keeping house.",
-            [Query(f"{mean(ROUTINE, by='routine')} > 0", "{{routine}}")],
+            [Query(mean(ROUTINE, by="routine"), "{{routine}}")],
             unit="s",
             limits=[(10, WATCH)],
         ),
@@ -190,19 +190,17 @@ def _work() -> list[Panel]:
         ),
         series(
             "Failed and missed",
-            "Share of runs that failed by routine, and firings that the monitor's clock missed.",
+            "Runs that failed by routine, and firings that the monitor's clock missed: counts between two points.",
             [
                 Query(
-                    ratio(
-                        total_rate("leeway_routine_failures_total", by="routine"),
-                        total_rate(f"{ROUTINE}_count", by="routine"),
-                    ),
+                    f"sum by (routine) (increase({select('leeway_routine_failures_total')}[$__rate_interval]))",
                     "{{routine}} failed",
                 ),
-                Query(total_rate("leeway_monitor_missed_firings_total"), "missed a second"),
+                Query(f"sum(increase({select('leeway_monitor_missed_firings_total')}[$__rate_interval]))", "missed"),
             ],
-            unit="percentunit",
-            limits=[(0.01, WATCH), (0.5, BAD)],
+            unit="short",
+            reach=1,
+            limits=[(10, BAD)],
         ),
         series(
             "Scrapes",

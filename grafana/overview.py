@@ -56,8 +56,8 @@ def dashboard() -> builders.Dashboard:
 
 
 def _objectives() -> list[Panel]:
-    failed = f"({growth(REQUESTS, FAILED)} or vector(0)) / ({growth(REQUESTS)} > 0)"
-    fast = f"{growth(f'{DURATION}_bucket', PREDICTING, FAST)} / ({growth(f'{DURATION}_count', PREDICTING)} > 0)"
+    failed = ratio(f"({growth(REQUESTS, FAILED)} or vector(0))", growth(REQUESTS))
+    fast = ratio(growth(f"{DURATION}_bucket", PREDICTING, FAST), growth(f"{DURATION}_count", PREDICTING))
     estimated = ledger("leeway_accuracy_estimated", MODEL, VERSION, 'bound="value"', by="model, version")
     realised = ledger("leeway_accuracy_realised", MODEL, VERSION, 'bound="value"', by="model, version")
     return [
@@ -160,8 +160,7 @@ def _now() -> list[Panel]:
 
 def _service() -> list[Panel]:
     failed = ratio(f"({total_rate(REQUESTS, FAILED)} or vector(0))", total_rate(REQUESTS))
-    asked = f"({total_rate(f'{DURATION}_count', PREDICTING)} > 0)"
-    slow = f"1 - {total_rate(f'{DURATION}_bucket', PREDICTING, FAST)} / {asked}"
+    fast = ratio(total_rate(f"{DURATION}_bucket", PREDICTING, FAST), total_rate(f"{DURATION}_count", PREDICTING))
     return [
         series(
             "Requests by status",
@@ -187,7 +186,7 @@ def _service() -> list[Panel]:
             "just lasts; the dashed lines are where a ticket (6) and a page (14.4) come, if it goes on.",
             [
                 Query(f"{failed} / {ERROR_BUDGET}", "errors"),
-                Query(f"({slow}) / {SLOW_BUDGET}", "slow answers"),
+                Query(f"(1 - {fast}) / {SLOW_BUDGET}", "slow answers"),
             ],
             unit="none",
             limits=[(TICKET, WATCH), (PAGE, BAD)],
@@ -282,7 +281,7 @@ def _alerts() -> list[Panel]:
                 )
             ],
             unit="short",
-            count=True,
+            reach=1,
             width=6,
         ),
         series(

@@ -48,11 +48,13 @@ def series(
     dashed: str = "",
     bound: str = "",
     many: bool = False,
-    count: bool = False,
+    reach: float | None = None,
+    logarithmic: bool = False,
+    tall: bool = False,
 ) -> timeseries.Panel:
     """Values over time. `limits` are dashed lines; series whose names match `dashed` are drawn thin, dashed and grey,
     those that match `bound`, a limit that is queried, in red instead. `many`: their names stand in a list beside them;
-    `count`: whole numbers, most often 0, whose axis therefore reaches 1.
+    `reach`: where the axis ends at least; `logarithmic`: where sizes differ too much for a common scale.
     """
     panel = (
         timeseries.Panel()
@@ -76,14 +78,16 @@ def series(
         .legend(_legend(commons.LegendPlacement.RIGHT if many else commons.LegendPlacement.BOTTOM))
         .tooltip(common.VizTooltipOptions().mode(commons.TooltipDisplayMode.MULTI).sort(commons.SortOrder.DESCENDING))
         .span(width)
-        .height(HEIGHT)
+        .height(TALL if tall else HEIGHT)
     )
     if minimum is not None:
         panel = panel.min(minimum)
     if maximum is not None:
         panel = panel.max(maximum)
-    if count:
-        panel = panel.axis_soft_max(1).decimals(0)
+    if reach is not None:
+        panel = panel.axis_soft_max(reach)
+    if logarithmic:
+        panel = panel.scale_distribution(common.ScaleDistributionConfig().type(commons.ScaleDistribution.LOG).log(10))
     thin = {"custom.lineStyle": {"fill": "dash", "dash": [6, 6]}, "custom.lineWidth": 1}
     grey, red = ({"color": {"mode": "fixed", "fixedColor": color}} for color in (FAINT, BAD))
     for names, look in ((dashed, thin | grey), (bound, thin | red)):
@@ -171,6 +175,7 @@ def bars(
     minimum: float | None = 0,
     maximum: float | None = None,
     width: int = WIDTH,
+    tall: bool = False,
 ) -> bargauge.Panel:
     """The newest value of each series as a bar, to be compared with its neighbours."""
     panel = (
@@ -188,7 +193,7 @@ def bars(
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
         .no_value("nothing yet")
         .span(width)
-        .height(HEIGHT)
+        .height(TALL if tall else HEIGHT)
     )
     if minimum is not None:
         panel = panel.min(minimum)

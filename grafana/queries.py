@@ -61,7 +61,8 @@ def limit(of: str) -> str:
 def quantile(q: float, histogram: str, *matchers: str, by: str = "") -> str:
     """A quantile of a histogram over all instances."""
     labels = f"le, {by}" if by else "le"
-    return f"histogram_quantile({q}, {total_rate(f'{histogram}_bucket', *matchers, by=labels)})"
+    found = f"histogram_quantile({q}, {total_rate(f'{histogram}_bucket', *matchers, by=labels)})"
+    return f"({found} >= 0)"  # nan where nothing was observed becomes a gap
 
 
 def mean(histogram: str, *matchers: str, by: str = "") -> str:
@@ -70,8 +71,8 @@ def mean(histogram: str, *matchers: str, by: str = "") -> str:
 
 
 def ratio(part: str, whole: str) -> str:
-    """`part / whole`; 0 rather than nothing where there was nothing to divide."""
-    return f"{part} / clamp_min({whole}, 1e-9)"
+    """`part / whole`; a gap where there was nothing to divide."""
+    return f"{part} / ({whole} > 0)"
 
 
 def by_state(metric: str, label: str, states: Mapping[int, tuple[str, str]]) -> str:

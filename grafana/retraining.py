@@ -114,14 +114,14 @@ def _jobs() -> list[Panel]:
             "Jobs in the ledger, over all causes. Each ends as succeeded, failed or cancelled.",
             [Query(f"sum by (state) ({ledger('leeway_jobs', MODEL, by='model, cause, state')})", "{{state}}")],
             unit="short",
-            count=True,
+            reach=1,
         ),
         series(
             "Jobs by cause",
             "Why they were asked for: drift, calibration, label volume, a schedule, or a person.",
             [Query(f"sum by (cause) ({ledger('leeway_jobs', MODEL, by='model, cause, state')})", "{{cause}}")],
             unit="short",
-            count=True,
+            reach=1,
         ),
         series(
             "Age of open jobs",
@@ -164,9 +164,8 @@ def _newest() -> list[Panel]:
         states_over_time(
             "Gates",
             "What each model's newest version has passed, whatever has become of it since.",
-            [Query(ledger("leeway_gate_passed", MODEL, by=OF_GATE), "{{gate}}")],
+            [Query(ledger("leeway_gate_passed", MODEL, by="model, gate"), "{{gate}}")],
             GATES,
-            width=12,
             tall=True,
         ),
         listing(
@@ -175,7 +174,6 @@ def _newest() -> list[Panel]:
             Query(ledger("leeway_gate_value", MODEL, by=OF_GATE), format="table", instant=True),
             columns=["version", "gate"],
             value="reading",
-            width=6,
             tall=True,
         ),
         listing(
@@ -184,13 +182,12 @@ def _newest() -> list[Panel]:
             Query(ledger("leeway_gate_limit", MODEL, by=OF_GATE), format="table", instant=True),
             columns=["version", "gate"],
             value="limit",
-            width=6,
             tall=True,
         ),
         bars(
             "Accuracy on the same hold-out",
             "The newest version beside the champion that it was trained to replace.",
-            Query(ledger("leeway_holdout_accuracy", MODEL, by="version, of"), "{{version}} {{of}}"),
+            Query(ledger("leeway_holdout_accuracy", MODEL, by="version, of"), "{{version}} {{of}}", instant=True),
             unit="percentunit",
             base=BUSY,
             maximum=1,
@@ -198,7 +195,7 @@ def _newest() -> list[Panel]:
         bars(
             "Where training takes its time",
             "Seconds of each step of the newest version's training.",
-            Query(ledger("leeway_training_step_seconds", MODEL, by="version, step"), "{{step}}"),
+            Query(ledger("leeway_training_step_seconds", MODEL, by="version, step"), "{{step}}", instant=True),
             unit="s",
             base=BUSY,
         ),

@@ -94,7 +94,7 @@ def _state() -> list[Panel]:
                 )
             ],
             unit="short",
-            count=True,
+            reach=1,
         ),
     ]
 
@@ -191,14 +191,14 @@ def _live() -> list[Panel]:
             "Shadow agreement",
             "Share of shadowed texts on which candidate and champion give the same label. A retrained model should "
             "differ, but by as much as it is better.",
-            [Query(f"{agreeing} / ({pairs} > 0)", "{{version}}")],
+            [Query(ratio(agreeing, pairs), "{{version}}")],
             unit="percentunit",
             maximum=1,
         ),
         series(
             "Mean confidence",
             "Of each version's live answers, in whatever part; a candidate that is better should be surer, too.",
-            [Query(f"{mean('leeway_confidence', MODEL, VERSION, by='version')} > 0", "{{version}}")],
+            [Query(mean("leeway_confidence", MODEL, VERSION, by="version"), "{{version}}")],
             unit="percentunit",
             minimum=None,
             maximum=1,
@@ -222,6 +222,7 @@ def _live() -> list[Panel]:
             [Query(f"{_failures(CANDIDATE)} - {_failures(CHAMPION)}", "{{model}}")],
             unit="percentunit",
             minimum=None,
+            reach=0.01,
             limits=[(0, BUSY)],
         ),
         series(
@@ -229,7 +230,7 @@ def _live() -> list[Panel]:
             "Texts that the candidate answered silently, and copies dropped because the machine was busy.",
             [
                 Query(total_rate("leeway_predictions_total", MODEL, VERSION, SHADOW, by="version"), "{{version}}"),
-                Query(f"{total_rate('leeway_shadow_dropped_total', MODEL)} or vector(0)", "dropped"),
+                Query(total_rate("leeway_shadow_dropped_total", MODEL, by="model"), "{{model}} dropped"),
             ],
             unit="cps",
         ),
@@ -259,5 +260,5 @@ def _latency(q: float, variant: str) -> str:
 def _failures(variant: str) -> str:
     """Share of texts without an answer; 0 where all were answered."""
     answered = total_rate("leeway_predictions_total", MODEL, variant, by="model")
-    failed = f"({total_rate('leeway_prediction_errors_total', MODEL, variant, by='model')} or 0 * {answered})"
-    return f"{failed} / ({answered} + {failed} > 0)"
+    failed = total_rate("leeway_prediction_errors_total", MODEL, variant, by="model")
+    return ratio(failed, f"({answered} + {failed})")

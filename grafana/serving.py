@@ -101,7 +101,7 @@ def _requests() -> list[Panel]:
         series(
             "Requests by route",
             "Every HTTP request by its route; what no route takes is `unmatched`.",
-            [Query(f"topk(6, {total_rate('leeway_http_requests_total', by='route')})", "{{route}}")],
+            [Query(f"topk(5, {total_rate('leeway_http_requests_total', by='route')})", "{{route}}")],
             unit="reqps",
         ),
         series(
@@ -109,11 +109,12 @@ def _requests() -> list[Panel]:
             "Predictions that failed: the model raised, the deadline passed, or the queue was full.",
             [
                 Query(
-                    f"{total_rate('leeway_prediction_errors_total', MODEL, VERSION, by='model, reason')} or vector(0)",
+                    total_rate("leeway_prediction_errors_total", MODEL, VERSION, by="model, reason"),
                     "{{model}} {{reason}}",
                 )
             ],
             unit="cps",
+            reach=1,
             limits=[(0.1, WATCH)],
         ),
         series(
@@ -141,7 +142,7 @@ def _requests() -> list[Panel]:
         series(
             "Latency by route, mean",
             "Of callers' routes by name, and of all others (console, operation, health) together.",
-            [Query(f"{mean(DURATION, by='route')} > 0", "{{route}}")],
+            [Query(mean(DURATION, by="route"), "{{route}}")],
             unit="s",
         ),
     ]

@@ -94,12 +94,14 @@ class Metrics:
         )
         self._child_of_requests = lru_cache(maxsize=1024)(self._requests.labels)
         self._child_of_request_seconds = lru_cache(maxsize=256)(self._request_seconds.labels)
-        self._child_of_predictions = lru_cache(maxsize=1024)(self._predictions.labels)
+        self._child_of_predictions = lru_cache(maxsize=1024)(self._first_prediction)
         self._child_of_confidence = lru_cache(maxsize=1024)(self._confidence.labels)
         self._child_of_answer_seconds = lru_cache(maxsize=1024)(self._answer_seconds.labels)
         self._child_of_tokens = lru_cache(maxsize=1024)(self._tokens.labels)
         self._child_of_padding = lru_cache(maxsize=1024)(self._padding.labels)
         stages = ("queue", "tokenize", "inference", "record")
+        for source in LabelSource:  # a counter that begins with 1 has not increased
+            self._feedback.labels(source)
         self._stages = {stage: self._stage_seconds.labels(stage) for stage in stages}
         ProcessCollector(registry=registry)
 
@@ -135,6 +137,14 @@ class Metrics:
         lengths = [len(work.encoded) for work in batch.works if work.encoded is not None]
         self._child_of_tokens(*of_version).inc(sum(lengths))
         self._child_of_padding(*of_version).inc(max(lengths, default=0) * len(lengths) - sum(lengths))
+
+    def _first_prediction(self, model: str, version: str, variant: Variant) -> Counter:
+        """The counter of a version in a part; with it begin those of its errors, and of what its shadow drops, at 0."""
+        for reason in ("inference", "deadline", "overload"):
+            self._errors.labels(model, version, variant, reason)
+        if variant is Variant.SHADOW:
+            self._shadow_dropped.labels(model)
+        return self._predictions.labels(model, version, variant)
 
     def recorded(self, seconds: float) -> None:
         """One batch is written to the spool."""
