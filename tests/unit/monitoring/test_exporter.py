@@ -7,19 +7,27 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.core.ledger import alerts, approvals, jobs, ticks, verdicts, versions
 from monitoring.core.ledger.database import Ledger
+from monitoring.core.settings import Settings
 from monitoring.core.types import ModelVersion, RetrainCause, Severity, Stage
 from monitoring.exporter import LedgerCollector, registry_of
 from tests.conftest import FrozenClock
 
 GAUGES: dict[str, Any] = {
-    "signals": {"confidence": {"statistic": 0.3, "threshold": 0.1, "effect": 0.25}},
+    "signals": {"confidence": {"statistic": 0.3, "threshold": 0.1, "effect": 0.25, "severity": 2}},
     "severity": 2,
+    "window": {"end": 1767614000.0, "pending": 34},
     "detector": {"log_statistic": 4.0, "log_threshold": 15.0},
     "estimated": {"value": 0.8, "low": 0.7, "high": 0.9},
     "realised": None,
+    "baseline_since": 1767600000.0,
     "baseline_accuracy": 0.93,
+    "baseline_calibration": {"ece_debiased": 0.01},
     "calibration": {"ece_debiased": 0.02, "smece": float("nan")},
+    "gap": 0.07,
+    "reliability": {"0.9": {"promised": 0.85, "true": 0.7, "labels": 11}},
+    "label_tests": {"loss": 1.5, "miscalibration": 0.0},
     "labelled": 12,
+    "new_labels": 9,
     "seen": 1234,
     "ticked_at": "2026-01-05T12:00:00+00:00",
 }
@@ -27,7 +35,9 @@ OF_THE_CHAMPION = {"model": "support", "version": "support@1"}
 
 
 def scrape(ledger: Ledger, clock: FrozenClock) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    text = generate_latest(registry_of(LedgerCollector(ledger, clock, missed_firings=lambda: 3))).decode()
+    text = generate_latest(
+        registry_of(LedgerCollector(ledger, clock, settings=Settings(), missed_firings=lambda: 3))
+    ).decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -93,7 +103,9 @@ def test_what_waits_and_what_is_under_way(ledger: Ledger, clock: FrozenClock) ->
     clock.advance(timedelta(minutes=2))
     seen = scrape(ledger, clock)
     of_model = ("model", "support")
-    assert seen["leeway_jobs", (of_model, ("state", "queued"))] == 1
+    assert seen["leeway_jobs", (("cause", "manual"), of_model, ("state", "queued"))] == 1
+    assert seen["leeway_job_age_seconds", (of_model, ("state", "queued"))] == 120
+    assert seen["leeway_job_age_seconds", (of_model, ("state", "running"))] == 0
     assert seen["leeway_alert_active", (of_model, ("name", "drift"), ("severity", "critical"))] == 1
     assert seen["leeway_alarms_total", (of_model, ("name", "drift"))] == 1
     assert seen["leeway_candidates_waiting", (of_model,)] == 1
