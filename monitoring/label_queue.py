@@ -200,7 +200,7 @@ def _reason(pool: Pool, row: int, part: Part, random_share: float, likeliest: di
     said = guesses or f"{pool.predicted[row]} {_share(float(pool.confidence[row]))}"
     if pool.confidence[row] < SURE:
         return f"the model is unsure: {said}"
-    return f"the model is sure, and so it is of what else waits: {said}"
+    return f"rather sure, and yet among the least sure of those that wait: {said}"
 
 
 def _share(value: float) -> str:

@@ -123,7 +123,7 @@ def test_a_sure_answer_is_not_called_unsure_where_nothing_else_waits(rng: np.ran
     asked = part(queue(mostly_sure, size=80), Part.UNCERTAIN)
     called = {item.confidence: item.reason for item in asked}
     assert "the model is unsure: " in called[0.55]
-    assert called[0.998].startswith("the model is sure, and so it is of what else waits: ")
+    assert called[0.998].startswith("rather sure, and yet among the least sure of those that wait: ")
     assert called[0.998].endswith(" over 99%")
     assert all("unlike" not in item.reason for item in part(queue(mostly_sure), Part.DRIFTED))
 
