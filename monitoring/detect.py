@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from monitoring.core.signals import SIGNALS, Floats
 from monitoring.core.types import DriftReport, Interval, Outcome, SignalFinding, SliceFinding, Verdict
 from monitoring.explain import explain
 from monitoring.harm import Estimate, Harm, HarmFinding, judge_harm
-from monitoring.label_queue import HOW_TO_ASK
+from monitoring.label_queue import how_to_ask
 from monitoring.quality import blind_outcomes, realised_accuracy
 from monitoring.signals import Traffic, novelty
 from monitoring.slice_memory import NO_MEMORY, SliceMemory
@@ -79,6 +79,8 @@ def judge_window(
     if (_moved(findings) or _moved_slices(slices)) and (weekly := read_weekly()) is not None:
         findings, slices = _beyond_cycle(baseline, window, findings, slices, weekly, settings, alpha)
     estimate = estimate_accuracy(baseline, window, labelled)
+    if not estimate.trustworthy:
+        estimate = replace(estimate, note=f"{estimate.note}; {how_to_ask(model)}")
     ids = set(window.ids)
     own = blind_outcomes([outcome for outcome in outcomes if outcome.prediction_id in ids])
     realised = realised_accuracy(own)
@@ -179,8 +181,7 @@ def estimate_accuracy(baseline: Baseline, window: Traffic, labelled: LabelledRow
         None if labelled is None else (estimator_table(baseline, labelled.signals), labelled.correct, labelled.weights)
     )
     estimate = baseline.estimator.estimate(estimator_table(baseline, window.signals), learnt)
-    note = estimate.reason if estimate.trustworthy else f"{estimate.reason}; {HOW_TO_ASK}"
-    return Estimate(Interval(estimate.value, estimate.low, estimate.high), estimate.trustworthy, note)
+    return Estimate(Interval(estimate.value, estimate.low, estimate.high), estimate.trustworthy, estimate.reason)
 
 
 def _verdict(

@@ -45,7 +45,8 @@ class Found:
     """What the ledger knows of one version in a span of time: newest MAX_WINDOWS reports, oldest first, and the rest.
 
     `outcomes`: outcome-blind ones, the newest MAX_LABELS by prediction time.
-    `asked`: somebody gave the span; `meaning`: what it is, in words; `elsewhere`: predictions by name of the model's other versions in it.
+    `asked`: somebody gave the span; `meaning`: what it is, in words; `elsewhere`: predictions by name of the model's
+    other versions in it.
     """
 
     version: ModelVersion
@@ -114,7 +115,7 @@ def span_of(since: datetime | None, until: datetime | None) -> tuple[datetime | 
     if end is not None and (end.hour, end.minute) == (0, 0):
         end += timedelta(days=1)
     if begin is not None and end is not None and begin >= end:
-        raise InvalidInput(f"the span from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} is empty", field="since")
+        raise InvalidInput(f"the span from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC is empty", field="since")
     return begin, end
 
 
@@ -187,7 +188,7 @@ def _usual_span(
             began = datetime.fromisoformat(onset)
             after = [r.window_start for r in reports if r.window_end - began > began - r.window_start]
             start = after[0] if after else reports[-1].window_start
-            return max(start, week), f"since the drift began, about {began:%Y-%m-%d %H:%M}"
+            return max(start, week), f"since the drift began, about {began:%Y-%m-%d %H:%M} UTC"
     return week, f"the last {USUAL_SPAN.days} days of traffic"
 
 

@@ -43,7 +43,6 @@ SURE = 0.8
 """From this confidence on, no answer is called unsure."""
 MEASURED = 512
 """Rows from which that median is taken."""
-HOW_TO_ASK = "ask for labels with `leeway labels queue MODEL --out FILE`"
 
 
 class Part(StrEnum):
@@ -95,6 +94,11 @@ class QueueItem:
     source: LabelSource
     sampling_probability: float | None
     choices: tuple[str, ...]
+
+
+def how_to_ask(model: str) -> str:
+    """The command that asks for labels of that model's answers."""
+    return f"ask for labels with `leeway labels queue {model} --out queue.csv`"
 
 
 def drawn_at_random(prediction_id: str, share: float) -> bool:
