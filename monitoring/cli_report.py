@@ -45,7 +45,7 @@ def report(
     with ledger.read() as connection:
         version = dossier.version_named(connection, model)
         found = dossier.find(connection, version, since=begin, until=end, now=now)
-    baseline, problem = dossier.read_baseline(open_registry(settings, ledger), version)
+    baseline, problem = dossier.read_baseline(open_registry(settings, ledger), found)
     ledger.close()
     rival = _second_opinion(settings, found, baseline, out) if evidently else None
     page = render_report(found, baseline, settings.monitor, made_at=now, problem=problem, rival=rival)

@@ -119,16 +119,14 @@ def judge_window(
 
 
 def signal_findings(
-    baseline: Baseline, window: Traffic, *, leeway: float, alpha: float, reference_worth: float = 1.0
+    baseline: Baseline, window: Traffic, *, leeway: float, alpha: float, reference_worth: float | None = None
 ) -> tuple[SignalFinding, ...]:
     """Every signal's two-sample test; with Holm's correction, the chance of any false finding is at most `alpha`.
 
-    `reference_worth`: how many independent rows a row of the baseline is worth.
+    `reference_worth`: how many independent rows a row of the baseline is worth, if not what it says itself.
     """
     strangeness = baseline.strangeness(window.signals)
-    own_worth = worth_of(window, strangeness)
-    # the tests take the baseline's rows for independent: what they lack is taken from the window's as well
-    worth = 1 / (1 / own_worth + len(window) / baseline.n * (1 / reference_worth - 1))
+    worth = baseline.shared_worth(len(window), worth_of(window, strangeness), reference_worth)
     results = {"labels": _class_test(baseline, window, worth)}
     results |= {name: ks_test(baseline.signals[name], window.signals[name], worth) for name in SIGNALS}
     results["strangeness"] = _tail_test(baseline, strangeness, worth)

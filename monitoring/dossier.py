@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 from monitoring.baseline import Baseline
 from monitoring.budget import alarm_budget
 from monitoring.calibration import MAX_LABELS
-from monitoring.core import bundle as bundles
 from monitoring.core.errors import InvalidInput, LeewayError, NotReady
-from monitoring.core.ledger import alerts, jobs, labels, profiles, verdicts, versions
+from monitoring.core.ledger import alerts, baselines, jobs, labels, profiles, verdicts, versions
+from monitoring.core.ledger.baselines import BaselineChange
 from monitoring.core.ledger.profiles import KeptProfile
 from monitoring.core.lifecycle import OPEN_JOBS
 from monitoring.core.registry import Registry
@@ -31,6 +31,7 @@ from monitoring.core.types import (
     Variant,
 )
 from monitoring.episodes import DRIFT
+from monitoring.in_force import load_baseline
 from monitoring.profiles import profile_spec, span_findings, unpack
 from monitoring.stats.profile import WindowProfile
 
@@ -45,8 +46,8 @@ class Found:
     """What the ledger knows of one version in a span of time: newest MAX_WINDOWS reports, oldest first, and the rest.
 
     `outcomes`: outcome-blind ones, the newest MAX_LABELS by prediction time.
-    `asked`: somebody gave the span; `meaning`: what it is, in words; `elsewhere`: predictions by name of the model's
-    other versions in it.
+    `change`: of its baseline, the newest; `asked`: somebody gave the span; `meaning`: what it is, in words;
+    `elsewhere`: predictions by name of the model's other versions in it.
     """
 
     version: ModelVersion
@@ -62,6 +63,7 @@ class Found:
     retraining: bool
     gauges: Mapping[str, Any]
     asked: bool = False
+    change: BaselineChange | None = None
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,10 @@ def span_of(since: datetime | None, until: datetime | None) -> tuple[datetime | 
     return begin, end
 
 
-def read_baseline(registry: Registry, version: ModelVersion) -> tuple[Baseline | None, str | None]:
+def read_baseline(registry: Registry, found: Found) -> tuple[Baseline | None, str | None]:
     """The version's baseline; None, with the reason, where its bundle is gone: most of the page does without."""
     try:
-        return Baseline.load(registry.fetch(version).path(bundles.BASELINE)), None
+        return load_baseline(registry, found.version, found.change), None
     except LeewayError as error:
         return None, error.message
 
@@ -174,6 +176,7 @@ def find(
         ),
         gauges=gauges.get(version.id, {}),
         asked=since is not None or until is not None,
+        change=baselines.newest(connection, version.id),
     )
 
 

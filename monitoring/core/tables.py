@@ -281,6 +281,22 @@ drift_reports = Table(
     Index("ix_drift_reports_model", "model", "window_end"),
 )
 
+baselines = Table(
+    "baselines",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("version", String(36), nullable=False, index=True),
+    Column("uri", String(300), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("actor", String(120), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("set_at", UtcDateTime, nullable=False),
+)
+
 window_profiles = Table(
     "window_profiles",
     metadata,
