@@ -131,7 +131,8 @@ def signal_findings(
     results |= {name: ks_test(baseline.signals[name], window.signals[name], worth) for name in SIGNALS}
     results["strangeness"] = _tail_test(baseline, strangeness, worth)
     embedded = baseline.features.transform(window.projected)
-    results["embedding"] = mmd_moments_test(baseline.moments, embedded.sum(axis=0), len(window), worth)
+    embedded = embedded[np.isfinite(embedded).all(axis=1)]
+    results["embedding"] = mmd_moments_test(baseline.moments, embedded.sum(axis=0), len(embedded), worth)
     texts = [text for text in window.texts if text is not None]
     if len(texts) == len(window):
         results["vocabulary"] = ks_test(baseline.signals["vocabulary"], novelty(texts, baseline.words), worth)
@@ -195,10 +196,16 @@ def _verdict(
         few = f"{len(window)} predictions against {baseline.n} of the baseline"
         return Verdict.INCONCLUSIVE, f"too little data: {few}, and {LEAST_ROWS} of each are the least"
     moved = _moved(findings)
+    if (untold := _cannot_be_compared(baseline, findings)) and {one.signal for one in moved} <= {"strangeness"}:
+        return Verdict.INCONCLUSIVE, f"cannot be compared, for want of numbers in the window: {', '.join(untold)}"
     if not moved and usual:
         return Verdict.STABLE, f"unlike the baseline, but as usual at these hours of the week: {_effects(usual)}"
     if not moved:
-        least = smallest_detectable_shift(baseline.n, len(window), alpha / len(findings))
+        told = _told_by(baseline, window)
+        if told < LEAST_ROWS:
+            few = f"{len(window)} predictions that tell as much as {told}, so few clients sent them or the baseline"
+            return Verdict.INCONCLUSIVE, f"too little data: {few}, and {LEAST_ROWS} are the least"
+        least = smallest_detectable_shift(baseline.n, told, alpha / len(findings))
         return Verdict.STABLE, f"no signal differs by more than chance; a shift of {least:.2f} would have been found"
     what = _effects(moved)
     within = all(finding.effect <= finding.leeway for finding in moved)
@@ -208,6 +215,20 @@ def _verdict(
         return Verdict.NOTICE, f"moved within the leeway of {moved[0].leeway:.2f}: {what}"
     how_far = "within, but with harm," if within else "beyond"
     return Verdict.DRIFT, f"moved {how_far} the leeway of {moved[0].leeway:.2f}: {what}; {harm.reason}"
+
+
+def _cannot_be_compared(baseline: Baseline, findings: Sequence[SignalFinding]) -> list[str]:
+    """Signals that the baseline has and the window has no number of."""
+    known = {name for name, values in baseline.signals.items() if np.isfinite(values).any()}
+    known |= {"embedding"} if np.isfinite(baseline.moments.mean).all() else set()
+    return [finding.signal for finding in findings if np.isnan(finding.p_value) and finding.signal in known]
+
+
+def _told_by(baseline: Baseline, window: Traffic) -> int:
+    """How many independent rows the window is worth against the baseline."""
+    alone = len(set(window.units)) == len(window)
+    own = 1.0 if alone else worth_of(window, baseline.strangeness(window.signals))
+    return int(baseline.shared_worth(len(window), own) * len(window))
 
 
 def _effects(findings: Sequence[SignalFinding]) -> str:

@@ -66,6 +66,7 @@ def label_evidence(
     `slices`: the declared ones.
     """
     recent = sorted(blind_outcomes(outcomes), key=lambda outcome: outcome.predicted_at)[-newest:]
+    stated = [outcome for outcome in recent if math.isfinite(outcome.confidence)]
     blind = first_outcomes(outcome for outcome in outcomes if outcome.source.outcome_blind)  # what the proofs bet on
     tested = [outcome for outcome in blind if outcome.predicted_at >= calibration_since]
     tolerance = min(tolerated_loss + _doubt(baseline), 0.49)
@@ -77,8 +78,8 @@ def label_evidence(
         labelled=len({outcome.prediction_id for outcome in outcomes}),
         since=loss_began,
         accuracy=realised_accuracy(recent),
-        calibration=calibration_of(_confidence(recent), _correct(recent) > 0) if recent else {},
-        gap=_gap(recent, baseline),
+        calibration=calibration_of(_confidence(stated), _correct(stated) > 0) if stated else {},
+        gap=_gap(stated, baseline),
         log_e_loss=log_e_loss,
         log_e_miscalibrated=float(np.logaddexp(test.log_e_overconfident, test.log_e_underconfident)) - math.log(2),
         miscalibrated_since=_miscalibrated_since(tested, baseline, tolerance),
