@@ -26,6 +26,7 @@ def gauges(
     latest: DriftReport | None,
     outcomes: Sequence[Outcome],
     *,
+    tolerated_loss: float,
     new_labels: int,
     now: datetime,
 ) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def gauges(
         "realised": None if evidence.accuracy is None else vars(evidence.accuracy),
         "baseline_since": champion.reign.since.timestamp(),
         "baseline_accuracy": champion.baseline.expected_accuracy,
+        "accuracy_floor": champion.baseline.expected_accuracy - tolerated_loss,
         "baseline_calibration": champion.baseline.calibration,
         "calibration": evidence.calibration,
         "gap": evidence.gap,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
@@ -232,4 +233,7 @@ class StateCollector(Collector):
         yield GaugeMetricFamily(
             "leeway_spool_limit_bytes", "Bytes that may wait before rows are dropped.", self._spool.limit_bytes
         )
+        disk = shutil.disk_usage(self._spool.root)
+        yield GaugeMetricFamily("leeway_disk_free_bytes", "Free on the disk of the home folder.", disk.free)
+        yield GaugeMetricFamily("leeway_disk_size_bytes", "Size of the disk of the home folder.", disk.free + disk.used)
         yield InfoMetricFamily("leeway_build", "The installed version of Leeway.", {"version": program_version()})
