@@ -76,11 +76,15 @@ def reliability(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
     }
 
 
+def severity_of(finding: SignalFinding) -> int:
+    """0 where chance explains the move, 1 where it moved, 2 where it moved beyond its leeway."""
+    return int(finding.significant) * (1 + int(finding.effect > finding.leeway))
+
+
 def _finding(finding: SignalFinding) -> dict[str, float]:
-    """`severity`: 0 where chance explains it, 1 where it moved, 2 where it moved beyond the leeway."""
     return {
         "statistic": finding.statistic,
         "threshold": finding.leeway,
         "effect": finding.effect,
-        "severity": int(finding.significant) * (1 + int(finding.effect > finding.leeway)),
+        "severity": severity_of(finding),
     }
