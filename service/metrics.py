@@ -169,9 +169,8 @@ class Metrics:
 
     def _children_of_version(self, model: str, version: str) -> tuple[Histogram, Counter, Counter]:
         """Confidence, tokens, padding."""
-        families = (self._confidence, self._tokens, self._padding)
-        confidence, tokens, padding = (family.labels(model, version) for family in families)
-        return confidence, tokens, padding
+        names = (model, version)
+        return self._confidence.labels(*names), self._tokens.labels(*names), self._padding.labels(*names)
 
     def _children_of_part(self, model: str, version: str, variant: Variant) -> tuple[Counter, Histogram]:
         """Predictions and their time; with them begin the counters of what may go wrong, at 0."""
