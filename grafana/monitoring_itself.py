@@ -143,6 +143,7 @@ def _log() -> list[Panel]:
             [Query(f"max({select('leeway_prediction_log_lag_seconds')})", "lag")],
             unit="s",
             limits=[(STALE, WATCH), (LAGGING, BAD)],
+            width=6,
         ),
         series(
             "Spool used",
@@ -156,6 +157,22 @@ def _log() -> list[Panel]:
             ],
             unit="percentunit",
             limits=[(0.5, WATCH), (0.9, BAD)],
+            width=6,
+        ),
+        series(
+            "Disk used",
+            "Of the disk of each home folder: spool, and with the defaults ledger, prediction log and bundles, too.",
+            [
+                Query(
+                    f"1 - min by (instance) ({select('leeway_disk_free_bytes')}) / "
+                    f"min by (instance) ({select('leeway_disk_size_bytes')})",
+                    "{{instance}}",
+                )
+            ],
+            unit="percentunit",
+            maximum=1,
+            limits=[(0.8, WATCH), (0.9, BAD)],
+            width=6,
         ),
         series(
             "Rows written and shipped",
@@ -167,6 +184,7 @@ def _log() -> list[Panel]:
             ],
             unit="cps",
             dashed="/^shipped$/",
+            width=6,
         ),
     ]
 

@@ -20,6 +20,7 @@ from grafana.meanings import (
 )
 from grafana.panels import BAD, BUSY, QUIET, WATCH, Panel, listing, number, series, states_over_time
 from grafana.queries import (
+    ASKED,
     MODEL,
     PREDICTING,
     VERSION,
@@ -56,7 +57,7 @@ def dashboard() -> builders.Dashboard:
 
 
 def _objectives() -> list[Panel]:
-    failed = ratio(f"({growth(REQUESTS, FAILED)} or vector(0))", growth(REQUESTS))
+    failed = ratio(f"({growth(REQUESTS, ASKED, FAILED)} or vector(0))", growth(REQUESTS, ASKED))
     fast = ratio(growth(f"{DURATION}_bucket", PREDICTING, FAST), growth(f"{DURATION}_count", PREDICTING))
     estimated = ledger("leeway_accuracy_estimated", MODEL, VERSION, 'bound="value"', by="model, version")
     realised = ledger("leeway_accuracy_realised", MODEL, VERSION, 'bound="value"', by="model, version")
@@ -109,11 +110,11 @@ def _objectives() -> list[Panel]:
 
 
 def _now() -> list[Panel]:
-    failed, every = total_rate(REQUESTS, FAILED), total_rate(REQUESTS)
+    failed, every = total_rate(REQUESTS, ASKED, FAILED), total_rate(REQUESTS, ASKED)
     return [
         number(
             "Requests",
-            "HTTP requests per second over all routes and instances.",
+            "HTTP requests per second over all instances, probes and scrapes left out.",
             Query(every, "requests"),
             unit="reqps",
             base=BUSY,
@@ -159,7 +160,7 @@ def _now() -> list[Panel]:
 
 
 def _service() -> list[Panel]:
-    failed = ratio(f"({total_rate(REQUESTS, FAILED)} or vector(0))", total_rate(REQUESTS))
+    failed = ratio(f"({total_rate(REQUESTS, ASKED, FAILED)} or vector(0))", total_rate(REQUESTS, ASKED))
     fast = ratio(total_rate(f"{DURATION}_bucket", PREDICTING, FAST), total_rate(f"{DURATION}_count", PREDICTING))
     return [
         series(
@@ -183,12 +184,13 @@ def _service() -> list[Panel]:
         series(
             "Budget burn",
             "How many times faster than allowed the budgets of errors and of slow answers are spent. At 1 a budget "
-            "just lasts; the dashed lines are where a ticket (6) and a page (14.4) come, if it goes on.",
+            "just lasts; the dashed lines are where a ticket (6) and a page (14.4) come, if it goes on. Cut off at 30.",
             [
                 Query(f"{failed} / {ERROR_BUDGET}", "errors"),
                 Query(f"(1 - {fast}) / {SLOW_BUDGET}", "slow answers"),
             ],
             unit="none",
+            maximum=30,
             limits=[(TICKET, WATCH), (PAGE, BAD)],
         ),
     ]

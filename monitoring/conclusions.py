@@ -102,6 +102,7 @@ def conclude(
         evidence,
         latest,
         outcomes,
+        tolerated_loss=settings.monitor.tolerated_loss,
         new_labels=_unused_labels(connection, version),
         now=now,
     )

@@ -54,6 +54,7 @@ VERSION_GAUGES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "leeway_drift_window_end_timestamp_seconds": (("window", "end"), "When the last window ended."),
     "leeway_drift_window_pending": (("window", "pending"), "Predictions in the window that is filling."),
     "leeway_accuracy_baseline": (("baseline_accuracy",), "Accuracy on the hold-out at the version's birth."),
+    "leeway_accuracy_floor": (("accuracy_floor",), "Accuracy at the version's birth, less the tolerated loss."),
     "leeway_baseline_timestamp_seconds": (("baseline_since",), "Since when traffic is held against this baseline."),
     "leeway_calibration_gap": (("gap",), "Accuracy that confidences promise minus accuracy by labels."),
     "leeway_labelled_predictions": (("labelled",), "Predictions of the version with a recent label."),

@@ -26,6 +26,7 @@ def gauges(
     latest: DriftReport | None,
     outcomes: Sequence[Outcome],
     *,
+    tolerated_loss: float,
     new_labels: int,
     now: datetime,
 ) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def gauges(
         "realised": None if evidence.accuracy is None else vars(evidence.accuracy),
         "baseline_since": champion.reign.since.timestamp(),
         "baseline_accuracy": champion.baseline.expected_accuracy,
+        "accuracy_floor": champion.baseline.expected_accuracy - tolerated_loss,
         "baseline_calibration": champion.baseline.calibration,
         "calibration": evidence.calibration,
         "gap": evidence.gap,
@@ -74,11 +76,15 @@ def reliability(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
     }
 
 
+def severity_of(finding: SignalFinding) -> int:
+    """0 where chance explains the move, 1 where it moved, 2 where it moved beyond its leeway."""
+    return int(finding.significant) * (1 + int(finding.effect > finding.leeway))
+
+
 def _finding(finding: SignalFinding) -> dict[str, float]:
-    """`severity`: 0 where chance explains it, 1 where it moved, 2 where it moved beyond the leeway."""
     return {
         "statistic": finding.statistic,
         "threshold": finding.leeway,
         "effect": finding.effect,
-        "severity": int(finding.significant) * (1 + int(finding.effect > finding.leeway)),
+        "severity": severity_of(finding),
     }

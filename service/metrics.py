@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
@@ -92,23 +93,20 @@ class Metrics:
             ("model",),
             registry=registry,
         )
-        self._child_of_requests = lru_cache(maxsize=1024)(self._requests.labels)
-        self._child_of_request_seconds = lru_cache(maxsize=256)(self._request_seconds.labels)
-        self._child_of_predictions = lru_cache(maxsize=1024)(self._first_prediction)
-        self._child_of_confidence = lru_cache(maxsize=1024)(self._confidence.labels)
-        self._child_of_answer_seconds = lru_cache(maxsize=1024)(self._answer_seconds.labels)
-        self._child_of_tokens = lru_cache(maxsize=1024)(self._tokens.labels)
-        self._child_of_padding = lru_cache(maxsize=1024)(self._padding.labels)
-        stages = ("queue", "tokenize", "inference", "record")
+        self._of_request = lru_cache(maxsize=1024)(self._children_of_request)
+        self._of_version = lru_cache(maxsize=1024)(self._children_of_version)
+        self._of_part = lru_cache(maxsize=1024)(self._children_of_part)
         for source in LabelSource:  # a counter that begins with 1 has not increased
             self._feedback.labels(source)
+        stages = ("queue", "tokenize", "inference", "record")
         self._stages = {stage: self._stage_seconds.labels(stage) for stage in stages}
         ProcessCollector(registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One HTTP request has ended."""
-        self._child_of_requests(route, method, str(status)).inc()
-        self._child_of_request_seconds(route if route.endswith(TIMED) else "other").observe(seconds)
+        count, duration = self._of_request(route, method, status)
+        count.inc()
+        duration.observe(seconds)
 
     def tokenized(self, seconds: float) -> None:
         """One call of the tokenizer has ended."""
@@ -116,35 +114,31 @@ class Metrics:
 
     def batch(self, batch: FinishedBatch) -> None:
         """One model call has ended."""
-        work = batch.works[0]
-        if work.variant is not Variant.SHADOW:  # a silent copy waits for quiet, and nobody waits for it
-            self._stages["queue"].observe(batch.began - work.waiting_since)
+        works, first = batch.works, batch.works[0]
+        if first.variant is not Variant.SHADOW:  # a silent copy waits for quiet, and nobody waits for it
+            self._stages["queue"].observe(batch.began - first.waiting_since)
         self._stages["inference"].observe(batch.ended - batch.began)
-        self._batch_size.observe(len(batch.works))
+        self._batch_size.observe(len(works))
         if batch.predictions is None:
-            self.failed(batch.works, "inference")
+            self.failed(works, "inference")
             return
-        of_version = work.call.model, work.target.name
-        confidence = self._child_of_confidence(*of_version)
-        for row in batch.rows:
-            confidence.observe(batch.predictions.confidence[row])
-        for variant in {work.variant for work in batch.works}:
-            works = [work for work in batch.works if work.variant is variant]
-            self._child_of_predictions(*of_version, variant).inc(len(works))
-            seconds = self._child_of_answer_seconds(*of_version, variant)
-            for one in works:
-                seconds.observe(batch.ended - (batch.began if variant is Variant.SHADOW else one.call.started))
-        lengths = [len(work.encoded) for work in batch.works if work.encoded is not None]
-        self._child_of_tokens(*of_version).inc(sum(lengths))
-        self._child_of_padding(*of_version).inc(max(lengths, default=0) * len(lengths) - sum(lengths))
-
-    def _first_prediction(self, model: str, version: str, variant: Variant) -> Counter:
-        """The counter of a version in a part; with it begin those of its errors, and of what its shadow drops, at 0."""
-        for reason in ("inference", "deadline", "overload"):
-            self._errors.labels(model, version, variant, reason)
-        if variant is Variant.SHADOW:
-            self._shadow_dropped.labels(model)
-        return self._predictions.labels(model, version, variant)
+        confidence, tokens, padding = self._of_version(first.call.model, first.target.name)
+        longest = total = 0
+        counts: dict[Variant, int] = {}
+        stated = batch.predictions.confidence.tolist()
+        for work, row in zip(works, batch.rows, strict=True):
+            confidence.observe(stated[row])
+            variant, length = work.variant, len(work.encoded or ())
+            counts[variant] = counts.get(variant, 0) + 1
+            total += length
+            longest = max(longest, length)
+            began = batch.began if variant is Variant.SHADOW else work.call.started
+            self._of_part(first.call.model, first.target.name, variant)[1].observe(batch.ended - began)
+        for variant, count in counts.items():
+            self._of_part(first.call.model, first.target.name, variant)[0].inc(count)
+        tokens.inc(total)
+        if unused := longest * len(works) - total:
+            padding.inc(unused)
 
     def recorded(self, seconds: float) -> None:
         """One batch is written to the spool."""
@@ -168,6 +162,24 @@ class Metrics:
     def shadow_dropped(self, model: str, count: int) -> None:
         """Shadow copies found no room."""
         self._shadow_dropped.labels(model).inc(count)
+
+    def _children_of_request(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+        timed = route if route.endswith(TIMED) else "other"
+        return self._requests.labels(route, method, str(status)), self._request_seconds.labels(timed)
+
+    def _children_of_version(self, model: str, version: str) -> tuple[Histogram, Counter, Counter]:
+        """Confidence, tokens, padding."""
+        names = (model, version)
+        return self._confidence.labels(*names), self._tokens.labels(*names), self._padding.labels(*names)
+
+    def _children_of_part(self, model: str, version: str, variant: Variant) -> tuple[Counter, Histogram]:
+        """Predictions and their time; with them begin the counters of what may go wrong, at 0."""
+        for reason in ("inference", "deadline", "overload"):
+            self._errors.labels(model, version, variant, reason)
+        if variant is Variant.SHADOW:
+            self._shadow_dropped.labels(model)
+        part = (model, version, variant)
+        return self._predictions.labels(*part), self._answer_seconds.labels(*part)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The registry as it is scraped, and its content type: OpenMetrics for who accepts it, else Prometheus' own."""
@@ -220,4 +232,7 @@ class StateCollector(Collector):
         yield GaugeMetricFamily(
             "leeway_spool_limit_bytes", "Bytes that may wait before rows are dropped.", self._spool.limit_bytes
         )
+        disk = shutil.disk_usage(self._spool.root)
+        yield GaugeMetricFamily("leeway_disk_free_bytes", "Free on the disk of the home folder.", disk.free)
+        yield GaugeMetricFamily("leeway_disk_size_bytes", "Size of the disk of the home folder.", disk.free + disk.used)
         yield InfoMetricFamily("leeway_build", "The installed version of Leeway.", {"version": program_version()})
