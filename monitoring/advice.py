@@ -128,6 +128,10 @@ def _steps(situation: Situation, latest: DriftReport) -> Iterator[str]:
             name = situation.name.partition("@")[0]
             yield f"Once labels are there the policy retrains by itself; `leeway retrain {name} --reason …` does now."
         yield "Look below at which classes, words and signals moved: a bug upstream looks like drift, too."
+        if not lost:
+            name = situation.name.partition("@")[0]
+            change = f"`leeway baseline {name} --since … --until … --accept-drift --reason …`"
+            yield f"Is this traffic here to stay, and the model good on it? {change} makes it the usual."
     if CALIBRATION in situation.open_alerts and not lost and latest.verdict is not Verdict.DRIFT:
         name = situation.name.partition("@")[0]
         cure = f"`leeway recalibrate {name} --reason …` costs far less than retraining"

@@ -59,6 +59,8 @@ def test_drift_without_labels_asks_for_labels_first() -> None:
     assert "drift | support@3 has drifted" in words
     assert "Label some of the new traffic" in words
     assert "leeway retrain support" in words
+    assert "leeway baseline support --since" in words
+    assert "leeway baseline" not in said(open_alerts={"quality": "accuracy fell"}), "a loss is not to be got used to"
 
 
 def test_labels_go_before_the_estimate_and_what_is_under_way_before_what_could_be() -> None:
