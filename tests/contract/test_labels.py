@@ -160,6 +160,7 @@ def test_a_correction_that_is_taken_back_is_new_and_its_repetition_is_not(ledger
             for minutes, label in enumerate(["billing", "delivery", "billing", "billing", "delivery", "delivery"], 1)
         ]
         kept = [item.label for item in labels.labels_for(connection, [prediction()])]
+        assert not say(connection, label="billing", now=NOON + 9 * MINUTE, from_file=True)[1]
     assert said == [True, True, True, False, True, False]
     assert kept == ["billing", "delivery", "billing", "delivery"]
 

@@ -30,10 +30,12 @@ def add_feedback(
     sampling_probability: float | None,
     author: str,
     now: datetime,
+    from_file: bool = False,
 ) -> tuple[Feedback, bool]:
     """Keep one piece of feedback; (it, whether it is new). The same thing said twice is kept once.
 
-    Said again after its source had said otherwise, it is new: a correction that was taken back.
+    Said again after its source had said otherwise, it is new: a correction that was taken back. Not so `from_file`: one
+    that is taken in again, nightly perhaps, says nothing new, and must not undo what was corrected since.
     A random sample must say with which probability it was drawn; ground truth comes for all, so its probability is 1.
     """
     made = id_time(prediction_id)
@@ -64,6 +66,8 @@ def add_feedback(
     if insert_ignore(connection, feedback, [vars(item) | {"digest": digest}]):
         return item, True
     known = _feedback(connection.execute(select(feedback).where(feedback.c.digest == digest)).one())
+    if from_file:
+        return known, False
     of_source = feedback.c.prediction_id == prediction_id, feedback.c.source == source, feedback.c.label.is_not(None)
     newest = select(feedback).where(*of_source).order_by(feedback.c.sequence.desc()).limit(1)
     last = connection.execute(newest).first()
