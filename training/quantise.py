@@ -56,7 +56,8 @@ class Frozen:
     def through(self, rows: Floats) -> Floats:
         """Rows (n, d) as the integer product sees them."""
         zero = np.float32(self.zero)
-        return (np.clip(np.rint(rows / self.smooth / self.scale) + zero, 0, 255) - zero) * self.scale
+        steps = np.clip(np.rint(rows / self.smooth / self.scale) + zero, 0, 255) - zero
+        return np.asarray(steps * self.scale, dtype=np.float32)
 
 
 def quantise_dynamic(source: Path, target: Path) -> None:
