@@ -101,7 +101,7 @@ def conclude(
     episode = _episode(connection, version, harm_since)
     calibration = _calibration_episode(connection, champion, outcomes, harm_since)
     decision = decide_retraining(connection, version, episode, settings, calibration, schedule_due=False, now=now)
-    values = gauges(sighting, evidence, latest, now)
+    values = gauges(sighting, evidence, latest, settings.monitor.tolerated_loss, now)
     verdicts.save_gauges(connection, model=version.model, version=version.id, values=values, now=now)
     return changes, decision
 
@@ -163,9 +163,11 @@ def decide_retraining(
     return decision
 
 
-def gauges(sighting: Sighting, evidence: LabelEvidence, latest: DriftReport | None, now: datetime) -> dict[str, Any]:
+def gauges(
+    sighting: Sighting, evidence: LabelEvidence, latest: DriftReport | None, tolerated_loss: float, now: datetime
+) -> dict[str, Any]:
     """The version's newest readings, as the exporter shows them."""
-    detector = sighting.champion.detector
+    detector, expected = sighting.champion.detector, sighting.champion.baseline.expected_accuracy
     return {
         "signals": {
             finding.signal: {"statistic": finding.statistic, "threshold": finding.leeway, "effect": finding.effect}
@@ -175,7 +177,8 @@ def gauges(sighting: Sighting, evidence: LabelEvidence, latest: DriftReport | No
         "detector": {"log_statistic": detector.statistic, "log_threshold": math.log1p(detector.threshold)},
         "estimated": None if latest is None else vars(latest.estimated_accuracy),
         "realised": None if evidence.accuracy is None else vars(evidence.accuracy),
-        "baseline_accuracy": sighting.champion.baseline.expected_accuracy,
+        "baseline_accuracy": expected,
+        "accuracy_floor": expected - tolerated_loss,
         "calibration": evidence.calibration,
         "labelled": evidence.labelled,
         "seen": sighting.progress.seen,

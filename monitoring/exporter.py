@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.core.ledger import alerts, jobs, rollouts, ticks, verdicts, versions
 from monitoring.core.ledger.database import Ledger
-from monitoring.core.types import Clock, ModelVersion, Rollout, Stage
+from monitoring.core.types import Clock, ModelVersion, Rollout, RolloutPhase, Stage
 from monitoring.shipping import Shipped, last_shipment
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ VERSION_GAUGES: Mapping[str, tuple[tuple[str, ...], str]] = {
         "Where the per-prediction detector alarms, as log.",
     ),
     "leeway_accuracy_baseline": (("baseline_accuracy",), "Accuracy on the hold-out at the version's birth."),
+    "leeway_accuracy_floor": (("accuracy_floor",), "Accuracy at the version's birth, less the tolerated loss."),
     "leeway_labelled_predictions": (("labelled",), "Predictions of the version with a recent label."),
 }
 NESTED_GAUGES = {
@@ -100,6 +101,7 @@ def read_metrics(connection: Connection, *, now: datetime) -> Iterator[Metric]:
     yield from _alerts(connection)
     yield from _lifecycle(known, now)
     yield from _rollouts(rollouts.open_rollouts(connection))
+    yield _ended_rollouts(connection, {version.model for version in known})
     yield _jobs(connection)
     yield _last_ticks(connection)
     yield from _log(last_shipment(connection), now)
@@ -195,6 +197,16 @@ def _rollouts(under_way: list[Rollout]) -> Iterator[Metric]:
         for bound, key in (("value", "difference"), ("low", "low"), ("high", "high")):
             _add(difference, (rollout.model, bound), accuracy.get(key))
     yield from (step, share, phase, difference)
+
+
+def _ended_rollouts(connection: Connection, models: Iterable[str]) -> Metric:
+    """From 0 on: a counter that begins with 1 has not increased."""
+    metric = CounterMetricFamily("leeway_rollouts", "Rollouts that have ended.", labels=("model", "phase"))
+    ended = rollouts.count_ended(connection)
+    for model in sorted(models):
+        for phase in (RolloutPhase.SUCCESSFUL, RolloutPhase.FAILED, RolloutPhase.ERROR):
+            metric.add_metric((model, phase), ended.get((model, phase), 0))
+    return metric
 
 
 def _jobs(connection: Connection) -> Metric:

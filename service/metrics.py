@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -171,6 +172,9 @@ class StateCollector(Collector):
             "leeway_spool_dropped_rows", "Rows that the spool could not take.", self._spool.dropped_rows
         )
         yield GaugeMetricFamily("leeway_spool_bytes", "Bytes that wait to be shipped.", spool_bytes(self._spool_dir))
+        disk = shutil.disk_usage(self._spool_dir)
+        yield GaugeMetricFamily("leeway_disk_free_bytes", "Free on the disk of the home folder.", disk.free)
+        yield GaugeMetricFamily("leeway_disk_size_bytes", "Size of the disk of the home folder.", disk.free + disk.used)
         build = GaugeMetricFamily("leeway_build_info", "The installed version of Leeway.", labels=["version"])
         build.add_metric([program_version()], 1)
         yield build

@@ -18,6 +18,7 @@ GAUGES: dict[str, Any] = {
     "estimated": {"value": 0.8, "low": 0.7, "high": 0.9},
     "realised": None,
     "baseline_accuracy": 0.93,
+    "accuracy_floor": 0.9,
     "calibration": {"ece_debiased": 0.02, "smece": float("nan")},
     "labelled": 12,
     "seen": 1234,
@@ -59,6 +60,7 @@ def test_the_champions_readings_become_metrics(ledger: Ledger, clock: FrozenCloc
     assert value("leeway_drift_severity", **OF_THE_CHAMPION) == 2
     assert value("leeway_detector_log_threshold", **OF_THE_CHAMPION) == 15
     assert value("leeway_accuracy_estimated", **OF_THE_CHAMPION, bound="low") == 0.7
+    assert value("leeway_accuracy_floor", **OF_THE_CHAMPION) == 0.9
     assert value("leeway_calibration_error", **OF_THE_CHAMPION, metric="ece_debiased") == 0.02
     assert value("leeway_monitored_predictions_total", **OF_THE_CHAMPION) == 1234
     assert value("leeway_model_stage", **OF_THE_CHAMPION, stage="production") == 1
@@ -96,6 +98,7 @@ def test_what_waits_and_what_is_under_way(ledger: Ledger, clock: FrozenClock) ->
     assert seen["leeway_jobs", (of_model, ("state", "queued"))] == 1
     assert seen["leeway_alert_active", (of_model, ("name", "drift"), ("severity", "critical"))] == 1
     assert seen["leeway_alarms_total", (of_model, ("name", "drift"))] == 1
+    assert seen["leeway_rollouts_total", (of_model, ("phase", "failed"))] == 0
     assert seen["leeway_candidates_waiting", (of_model,)] == 1
     assert seen["leeway_approval_wait_seconds", (of_model,)] == 120
     assert seen["leeway_outbox_waiting", ()] == 1
