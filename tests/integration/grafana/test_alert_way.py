@@ -110,7 +110,7 @@ def test_a_fault_reaches_the_webhook_and_its_end_does_too(
         way.wait("resolved", lambda: ("/page", "resolved") in posts.got)
         process.kill()
     with capsys.disabled():
-        print("\n" + ", ".join(f"{station} {seconds:.1f} s" for station, seconds in way.reached.items()))
+        sys.stdout.write("\n" + ", ".join(f"{at} {seconds:.1f} s" for at, seconds in way.reached.items()) + "\n")
     assert [status for _, status in posts.got] == ["firing", "resolved"]
 
 

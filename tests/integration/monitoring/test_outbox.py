@@ -94,9 +94,13 @@ def test_a_dead_receiver_is_left_alone_for_longer_and_longer(ledger: Ledger, clo
     sender = OutboxSender(ledger, AlertSettings(webhook_url=url), clock)
     assert sender.deliver() == 0
     with ledger.read() as connection:
-        due = alerts.due(connection, now=clock.now)
-        assert [item.attempts for item in due] == [0, 0]  # only one was tried
-        assert alerts.count_undelivered(connection) == 3
+        assert alerts.due(connection, now=clock.now) == []
+        waiting = alerts.due(connection, now=clock.advance(timedelta(seconds=1)))
+        assert [item.attempts for item in waiting] == [1, 0, 0]  # only one was tried
+    assert sender.deliver() == 0
+    with ledger.read() as connection:
+        assert alerts.due(connection, now=clock.now + timedelta(seconds=1.9)) == []
+        assert len(alerts.due(connection, now=clock.now + timedelta(seconds=2))) == 3
     sender.close()
 
 
