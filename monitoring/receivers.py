@@ -12,13 +12,14 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 
 from monitoring.core.errors import MisConfigured
+from monitoring.core.ids import new_id
 from monitoring.core.ledger.alerts import Notification
 from monitoring.core.settings import AlertSettings
 from monitoring.core.types import Severity
@@ -125,6 +126,24 @@ class AppriseReceiver:
 
     def close(self) -> None:
         """Apprise keeps nothing open."""
+
+
+def trial(now: datetime, severity: Severity) -> Notification:
+    """A notification that says that it is a test."""
+    mark, moment = new_id(), now.isoformat()
+    payload = {
+        "status": "firing",
+        "alert": "test",
+        "model": "none",
+        "severity": severity,
+        "summary": "a test of this receiver: nothing is wrong",
+        "reason": "",
+        "detail": {},
+        "started_at": moment,
+        "at": moment,
+        "id": mark,
+    }
+    return Notification(mark, payload, 0, now, {})
 
 
 def receivers_of(settings: AlertSettings) -> list[Receiver]:

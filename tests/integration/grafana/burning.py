@@ -24,13 +24,17 @@ RECORD: dict[Kind, str] = {"errors": "job:leeway_http_errors", "slow": "job:leew
 
 @dataclass(frozen=True)
 class Story:
-    """A job's share of bad requests over `reach` minutes: `share` before the last `minutes`, `late` in them."""
+    """A job's share of bad requests over `reach` minutes: `share` before the last `minutes`, `late` in them.
+
+    `busier`: so many times the requests come in the last minutes.
+    """
 
     job: str
     share: float
     late: float
     minutes: int
     reach: int
+    busier: int = 1
 
 
 def suite(rules: Path, about: str = "") -> str:
@@ -42,15 +46,16 @@ def suite(rules: Path, about: str = "") -> str:
 
 
 def _windows(kind: Kind) -> Iterator[dict[str, Any]]:
-    """Bad requests since the middle of each window are half of all in that window alone."""
+    """All requests are bad, and twice as many come, since the middle of a window: two thirds, in that window alone."""
     for name, minutes in WINDOWS.items():
         late = max(minutes // 2, 3)
-        story, share = Story(name, 0.0, 1.0, late, min(REACH * minutes, END)), round(late / minutes, 1)
-        expected = {"expr": f"round({RECORD[kind]}:ratio_rate{name}, 0.1)", "eval_time": f"{END}m"}
+        story = Story(name, 0.0, 1.0, late, min(REACH * minutes, END), busier=2)
+        share = 0.05 * round(2 * late / (minutes + late) / 0.05)
+        expected = {"expr": f"round({RECORD[kind]}:ratio_rate{name}, 0.05)", "eval_time": f"{END}m"}
         samples = [{"labels": f'{{job="{name}"}}', "value": share}]
         yield _test(
             kind,
-            f"{kind}: half of {name}.",
+            f"{kind}: the half of {name}.",
             [story],
             SECONDS if minutes <= 60 else 60,
             [expected | {"exp_samples": samples}],
@@ -89,25 +94,26 @@ def _series(kind: Kind, story: Story, step: int) -> Iterator[dict[str, str]]:
     """What the rule counts, and beside it what it must not: probes and scrapes, other routes, other buckets."""
     late = story.minutes * 60 // step
     early = story.reach * 60 // step - late
-    bad, bad_late = round(story.share * PER_STEP), round(story.late * PER_STEP)
-    good, good_late = PER_STEP - bad, PER_STEP - bad_late
+    every, every_late = PER_STEP, PER_STEP * story.busier
+    bad, bad_late = round(story.share * every), round(story.late * every_late)
+    good, good_late = every - bad, every_late - bad_late
     if kind == "errors":
         counted = f'job="{story.job}", route="/v1/feedback"'
         probes = f'job="{story.job}", route="/v2/health/ready"'
         rises = {
             f'leeway_http_requests_total{{{counted}, status="503"}}': (bad, bad_late),
             f'leeway_http_requests_total{{{counted}, status="404"}}': (good, good_late),
-            f'leeway_http_requests_total{{{probes}, status="503"}}': (PER_STEP, PER_STEP),
+            f'leeway_http_requests_total{{{probes}, status="503"}}': (every, every_late),
         }
     else:
         seconds, counted = "leeway_request_duration_seconds", f'job="{story.job}", route="/v1/models/{{model}}/predict"'
         other = f'job="{story.job}", route="/console"'
         rises = {
             f'{seconds}_bucket{{{counted}, le="0.2"}}': (good, good_late),
-            f'{seconds}_bucket{{{counted}, le="0.35"}}': (PER_STEP, PER_STEP),
-            f"{seconds}_count{{{counted}}}": (PER_STEP, PER_STEP),
-            f'{seconds}_bucket{{{other}, le="0.2"}}': (PER_STEP, 0),
-            f"{seconds}_count{{{other}}}": (PER_STEP, PER_STEP),
+            f'{seconds}_bucket{{{counted}, le="0.35"}}': (every, every_late),
+            f"{seconds}_count{{{counted}}}": (every, every_late),
+            f'{seconds}_bucket{{{other}, le="0.2"}}': (every, 0),
+            f"{seconds}_count{{{other}}}": (every, every_late),
         }
     for name, (rise, late_rise) in rises.items():
         yield _counter(step, name, rise, early, late_rise, late)

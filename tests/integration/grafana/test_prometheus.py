@@ -73,7 +73,7 @@ def test_a_mistake_in_a_rule_is_noticed(promtool: Path, tmp_path: Path, path: Pa
 
 def _suites(path: Path, folder: Path, rule: Mapping[str, Any]) -> Iterator[str]:
     """Write into `folder` the tests that speak of `rule`, which is in the file `path`; the names of their files."""
-    about = rule.get("alert") or rule["record"]
+    about = rule.get("alert", "")  # what is recorded shows in any of them
     for name, suite in SUITES.items():
         tests = [test for test in suite["tests"] if about in str(test) or "'expr': 'ALERTS'" in str(test)]
         if tests and suite["rule_files"] == [f"../rules/{path.name}"]:
@@ -82,7 +82,9 @@ def _suites(path: Path, folder: Path, rule: Mapping[str, Any]) -> Iterator[str]:
             yield f"test-{name.name}"
     if path.stem == "slo":
         window = (
-            f"over {rule['labels']['window']} and" if "alert" in rule else f"half of {about.rpartition('rate')[2]}."
+            f"over {rule['labels']['window']} and"
+            if "alert" in rule
+            else f"half of {rule['record'].rpartition('rate')[2]}."
         )
         (folder / "burning.yml").write_text(burning.suite(folder / path.name, window), encoding="utf-8")
         yield "burning.yml"
