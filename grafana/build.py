@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from grafana import drift, overview, runbooks
+from grafana import calibration, drift, monitoring_itself, overview, retraining, rollout, runbooks, serving
 from grafana.board import as_json
 
 FOLDER = Path(__file__).parent / "dashboards"
@@ -15,7 +15,12 @@ def dashboards() -> Mapping[str, str]:
     """File name → JSON."""
     return {
         "overview.json": as_json(overview.dashboard()),
+        "serving.json": as_json(serving.dashboard()),
         "drift-and-quality.json": as_json(drift.dashboard()),
+        "calibration.json": as_json(calibration.dashboard()),
+        "rollout.json": as_json(rollout.dashboard()),
+        "retraining.json": as_json(retraining.dashboard()),
+        "monitoring-itself.json": as_json(monitoring_itself.dashboard()),
     }
 
 

@@ -26,7 +26,9 @@ from monitoring.slice_tests import tell_slices
 
 DRIFT, QUALITY, CALIBRATION, SLICE = "drift", "quality", "calibration", "slice"
 RETRAIN_FAILED, APPROVAL_WAITING, ROLLOUT_INCONCLUSIVE = "retrain_failed", "approval_waiting", "rollout_inconclusive"
+PROMOTION_REGRESSED = "promotion_regressed"  # opened by the rollout controller's watch
 OF_A_VERSION = frozenset({DRIFT, QUALITY, CALIBRATION, SLICE})
+EPISODES = (*sorted(OF_A_VERSION), RETRAIN_FAILED, APPROVAL_WAITING, ROLLOUT_INCONCLUSIVE, PROMOTION_REGRESSED)
 TURNED_HARMFUL = "it costs accuracy by now: a louder episode follows"
 QUIET_WINDOWS = 3
 

@@ -21,7 +21,7 @@ from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.settings import Settings
 from monitoring.core.types import Clock
-from monitoring.exporter import LedgerCollector, registry_of
+from monitoring.exporter import LedgerCollector, RoutineMetrics, registry_of
 from monitoring.monitor import Monitor
 from monitoring.profiles import merge_packed
 from monitoring.scheduler import Routine, Scheduler, floor_time
@@ -135,16 +135,23 @@ class MonitorProcess:
         self._ledger = open_ledger(settings)
         self._routines = Routines(settings, self._ledger, clock)
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        self._scheduler = Scheduler(self._routines.all(), ledger=self._ledger, clock=clock, owner=owner)
-        self._collector = LedgerCollector(self._ledger, clock, missed_firings=lambda: self._scheduler.missed)
+        collector = LedgerCollector(
+            self._ledger, clock, settings=settings, missed_firings=lambda: self._scheduler.missed
+        )
+        self._registry = registry_of(collector)
+        self._scheduler = Scheduler(
+            self._routines.all(),
+            ledger=self._ledger,
+            clock=clock,
+            owner=owner,
+            observe=RoutineMetrics(self._registry).ran,
+        )
 
     def start(self) -> int:
         """Begin; the port on which the metrics are served. Raises MisConfigured if it is taken."""
         monitor = self._settings.monitor
         try:
-            self._server, self._thread = start_http_server(
-                monitor.port, addr=monitor.host, registry=registry_of(self._collector)
-            )
+            self._server, self._thread = start_http_server(monitor.port, addr=monitor.host, registry=self._registry)
         except OSError as error:
             raise cannot_listen("monitor", monitor.host, monitor.port, error) from error
         self._scheduler.start()

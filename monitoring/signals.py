@@ -140,4 +140,6 @@ def novelty(texts: Iterable[str], known: Mapping[str, int]) -> Floats:
 
 
 def _unknown_share(text_words: Sequence[str], known: Mapping[str, int]) -> float:
-    return sum(word not in known for word in text_words) / len(text_words) if text_words else 0.0
+    if not text_words:
+        return 0.0
+    return (len(text_words) - sum(map(known.__contains__, text_words))) / len(text_words)

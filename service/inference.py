@@ -127,8 +127,10 @@ class Inference:
             return
         answers = answers_of(batch, logged_top_k=self._settings.top_k)
         self._recorder.record(batch, answers)
+        recorded = time.perf_counter()
         _deliver(batch.works, answers)
         self._metrics.batch(batch)
+        self._metrics.recorded(recorded - batch.ended)
         self._metrics.shadow_answered(batch, shadow.agreements(batch, answers))
         copies = shadow.copies(batch, answers)
         if copies and (dropped := self.pool.offer(copies)):

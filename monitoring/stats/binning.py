@@ -61,8 +61,8 @@ def bin_indices(values: npt.ArrayLike, edges: FloatArray) -> IntArray:
     [0, 1, 1, 2, 3]
     """
     column = as_column(values)
-    indices: IntArray = np.searchsorted(edges, column, side="right").astype(np.int64)
-    indices[np.isnan(column)] = len(edges) + 1
+    indices: IntArray = np.searchsorted(edges, column, side="right").astype(np.int64, copy=False)
+    indices += np.isnan(column)  # which is sorted behind the last edge, like what lies above it
     return indices
 
 

@@ -61,6 +61,9 @@ SHARES: FloatArray = np.concatenate(
 """How the mixture divides its stake between the bettors; sums to 1."""
 
 
+_BETS: FloatArray = np.ascontiguousarray(np.vstack([_FIXED, np.ones((LEARNERS, CELLS))]).T)
+"""What the fixed bettors have put on each cell, with room for the learning ones: shape (CELLS, BETTORS)."""
+
 _FADED: FloatArray = (1 - _FORGETTING[:, None]) ** np.arange(BATCH + 1)
 """What each learning bettor keeps of a rank after k further predictions, shape (LEARNERS, BATCH + 1)."""
 
@@ -92,17 +95,16 @@ def play(cells: IntArray, memory: FloatArray) -> tuple[FloatArray, FloatArray]:
         memory: what the learning bettors remember before the first of them.
 
     Returns:
-        The e-values, shape (BETTORS, scores, n), each bet by what came before its prediction only; and the memory
+        The e-values, shape (n, scores, BETTORS), each bet by what came before its prediction only; and the memory
         after the last prediction.
     """
     scores, n = cells.shape
+    e_values: FloatArray = _BETS[cells.T]
     faded = _FADED[:, None, :n]
     met = _met_before(cells) + faded * memory[:, np.arange(scores)[:, None], cells]
     total = _EARNED[:, None, :n] + faded * memory[:, :1].sum(axis=2, keepdims=True)
     density = (met / WIDTHS[cells] + _PRIOR_RANKS) / (total + _PRIOR_RANKS)
-    e_values = np.empty((BETTORS, scores, n))
-    np.take(_FIXED, cells, axis=1, out=e_values[:-LEARNERS], mode="clip")  # as they are; the mode spares a copy
-    e_values[-LEARNERS:] = 1 - _LEARNED_STAKE + _LEARNED_STAKE * density
+    e_values[..., -LEARNERS:] = (1 - _LEARNED_STAKE + _LEARNED_STAKE * density).T
     return e_values, _FADED[:, n, None, None] * memory + _left_by(cells)
 
 

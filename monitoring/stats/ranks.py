@@ -31,8 +31,9 @@ class RunningHistogram:
         Memory and time grow with n squared: meant for batches of tens.
         """
         n = bins.shape[1]
-        seen_tied = np.take_along_axis(self.counts, bins, axis=1)
-        seen_below = np.take_along_axis(np.cumsum(self.counts, axis=1), bins, axis=1) - seen_tied
+        score = np.arange(len(bins))[:, None]
+        seen_tied = self.counts[score, bins]
+        seen_below = self.counts.cumsum(axis=1)[score, bins] - seen_tied
         small = bins.astype(np.int16)
         now, before = small[:, :, None], small[:, None, :]
         earlier = np.tri(n, k=-1)

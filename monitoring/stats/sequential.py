@@ -42,7 +42,7 @@ from monitoring.stats.ranks import RunningHistogram
 
 __all__ = ["DetectorAlarm", "EDetector", "bin_edges"]
 
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class EDetector:
         self._edges = dict(edges)
         self._histogram = histogram
         self._threshold = threshold
-        self._sums = sums  # (bettors, scores): the Shiryaev-Roberts sums
-        self._onsets = onsets  # (bettors, scores): the same, each gambler weighted by when it started
+        self._sums = sums  # (scores, bettors): the Shiryaev-Roberts sums
+        self._onsets = onsets  # (scores, bettors): the same, each gambler weighted by when it started
         self._memory = memory
         self._n_seen = n_seen
         self._week = week
@@ -115,7 +115,7 @@ class EDetector:
         counts = np.zeros((len(frozen), max(map(bin_count, frozen.values()))), dtype=np.int64)
         for row, (name, values) in zip(counts, columns.items(), strict=True):
             row[: bin_count(frozen[name])] = count_bins(values, frozen[name])
-        nothing = np.zeros((rank_bets.BETTORS, len(frozen)))
+        nothing = np.zeros((len(frozen), rank_bets.BETTORS))
         return cls(
             frozen,
             RunningHistogram(counts),
@@ -145,8 +145,8 @@ class EDetector:
     @property
     def onset_back(self) -> int:
         """How many predictions ago the change began that the statistic speaks for; 0 while it speaks for none."""
-        total = float((rank_bets.SHARES @ self._sums).sum())
-        onset = float((rank_bets.SHARES @ self._onsets).sum()) / total if total else self._n_seen
+        total = float((self._sums @ rank_bets.SHARES).sum())
+        onset = float((self._onsets @ rank_bets.SHARES).sum()) / total if total else self._n_seen
         return round(self._n_seen - onset)
 
     def contributions(self) -> dict[str, float]:
@@ -192,25 +192,35 @@ class EDetector:
 
         Returns how many were taken, and whether the last raised it.
         """
-        cells = rank_bets.cells_of(self._ranks(bins, uniforms, hour))
-        e_values, memory = rank_bets.play(cells, self._memory)
-        with np.errstate(over="ignore"):  # only past the alarm, in what is not taken
-            growth = np.cumprod(e_values, axis=-1)
-            started = np.ones_like(growth)
-            np.divide(1.0, growth[..., :-1], out=started[..., 1:])
-            sums = growth * (self._sums[..., None] + np.cumsum(started, axis=-1))
-        wealth = (rank_bets.SHARES @ sums.reshape(rank_bets.BETTORS, -1)).reshape(bins.shape).sum(axis=0)
-        reached = np.flatnonzero(wealth >= self._threshold * len(self._edges))
-        taken = int(reached[0]) + 1 if len(reached) else bins.shape[1]
+        e_values, memory = rank_bets.play(rank_bets.cells_of(self._ranks(bins, uniforms, hour)), self._memory)
+        growth = np.multiply.accumulate(e_values, axis=0)
+        staked = np.ones_like(growth)  # what a gambler's one coin is worth in coins of the first prediction
+        np.divide(1.0, growth[:-1], out=staked[1:])
+        taken, alarmed = self._first_alarm(e_values, growth, staked)
+        grown = growth[taken - 1]
         when = np.arange(self._n_seen, self._n_seen + taken, dtype=np.float64)
-        self._onsets = growth[..., taken - 1] * (self._onsets + started[..., :taken] @ when)
-        self._sums = sums[..., taken - 1].copy()
+        self._sums = grown * (self._sums + staked[:taken].sum(axis=0))
+        self._onsets = grown * (self._onsets + np.tensordot(when, staked[:taken], axes=1))
         self._memory = memory  # an alarm clears it
         self._histogram.add(bins[:, :taken])
         if hour is not None:
             self._week.add(*hour, bins[:, :taken])
         self._n_seen += taken
-        return taken, len(reached) > 0
+        return taken, alarmed
+
+    def _first_alarm(self, e_values: FloatArray, growth: FloatArray, staked: FloatArray) -> tuple[int, bool]:
+        """How many of n predictions, (n, scores, bettors), come up to the first alarm; and whether there is one.
+
+        Nearly always a bound on the sums tells that none can, at a fraction of the cost of all of them.
+        """
+        threshold = self._threshold * len(self._edges)
+        most = np.maximum(e_values, 1.0).prod(axis=0) * (self._sums + len(e_values))
+        if (most @ rank_bets.SHARES).sum() < threshold:
+            return len(growth), False
+        with np.errstate(over="ignore"):  # only past the alarm, in what is not taken
+            sums = growth * (self._sums + np.cumsum(staked, axis=0))
+        reached = np.flatnonzero((sums @ rank_bets.SHARES).sum(axis=1) >= threshold)
+        return (int(reached[0]) + 1, True) if len(reached) else (len(growth), False)
 
     def _ranks(self, bins: IntArray, uniforms: FloatArray, hour: tuple[int, int] | None) -> FloatArray:
         """Among those of the same hour of the week, or among all while its cycle is not learned."""
@@ -238,7 +248,7 @@ class EDetector:
 
     def _wealth(self) -> FloatArray:
         """Each score's part of the mixture, shape (scores,)."""
-        wealth: FloatArray = rank_bets.SHARES @ self._sums / len(self._edges)
+        wealth: FloatArray = self._sums @ rank_bets.SHARES / len(self._edges)
         return wealth
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:

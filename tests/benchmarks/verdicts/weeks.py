@@ -88,7 +88,7 @@ class Task:
 
 def tasks(scored: Path, extent: Extent) -> list[Task]:
     """The same number of streams of every kind."""
-    return [Task(scored, kind, number) for kind in KINDS for number in range(max(2, extent.runs // 200))]
+    return [Task(scored, kind, number) for kind in KINDS for number in range(max(2, extent.runs // 500))]
 
 
 def watch(task: Task) -> Weeks:

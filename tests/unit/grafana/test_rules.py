@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +52,16 @@ def test_runbook_says_what_it_means_and_the_first_three_steps(name: str) -> None
     page = (RUNBOOKS / f"{name}.md").read_text(encoding="utf-8")
     assert page.startswith(f"# {name}\n")
     assert [f"\n{step}. " in page for step in (1, 2, 3)] == [True, True, True]
+
+
+def test_panels_that_runbooks_name_are_on_the_board_that_they_name() -> None:
+    boards = [json.loads(text) for text in dashboards().values()]
+    panels = {
+        (board["title"].removeprefix("Leeway / "), panel["title"]) for board in boards for panel in board["panels"]
+    }
+    titles = "|".join(sorted({board for board, _ in panels}))
+    pages = "".join(path.read_text(encoding="utf-8") for path in RUNBOOKS.glob("Leeway*.md"))
+    named = set(re.findall(rf"({titles}) → \*([^*]+)\*", pages))
+    assert len(named) > 5
+    assert named - panels == set()
+    assert pages.count(" → *") == len(re.findall(rf"({titles}) → \*", pages))

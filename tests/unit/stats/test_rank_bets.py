@@ -13,11 +13,11 @@ cells = arrays(
 @given(cells)
 def test_every_bet_is_fair_whatever_came_before(past):
     _, memory = rank_bets.play(past, rank_bets.no_memory(2))
-    expected = np.zeros((rank_bets.BETTORS, 2))
+    expected = np.zeros((2, rank_bets.BETTORS))
     for cell, width in enumerate(rank_bets.WIDTHS):
         e_values, _ = rank_bets.play(np.full((2, 1), cell), memory)
         assert (e_values > 0).all()
-        expected += width * e_values[..., 0]
+        expected += width * e_values[0]
     assert np.allclose(expected, 1)
 
 
@@ -28,7 +28,7 @@ def test_playing_in_pieces_is_playing_at_once(stream, cut):
     for piece in (stream[:, :cut], stream[:, cut:]):
         e_values, carried = rank_bets.play(piece, carried)
         pieces.append(e_values)
-    assert np.allclose(np.concatenate(pieces, axis=-1), at_once)
+    assert np.allclose(np.concatenate(pieces), at_once)
     assert np.allclose(carried, memory)
 
 
@@ -40,5 +40,5 @@ def test_the_mixture_stakes_one_coin():
 def test_a_learning_bettor_wins_on_a_habit_in_the_middle_where_tail_bets_lose():
     habit = np.full((1, rank_bets.BATCH), rank_bets.cells_of(np.array(0.52)))
     e_values, _ = rank_bets.play(habit, rank_bets.no_memory(1))
-    wealth = np.log(e_values).sum(axis=-1)[:, 0]
+    wealth = np.log(e_values).sum(axis=0)[0]
     assert wealth[: -rank_bets.LEARNERS].max() < 0 < wealth[-rank_bets.LEARNERS :].min()

@@ -79,7 +79,7 @@ def test_the_statistic_is_the_mixture_of_shiryaev_roberts_sums(rng):
         seen.append(own)
         rank = (sum(bin < own for bin in seen) + uniform * seen.count(own)) / len(seen)
         e_values, memory = rank_bets.play(rank_bets.cells_of(np.array([[rank]])), memory)
-        sums = (1 + sums) * e_values[:, 0, 0]
+        sums = (1 + sums) * e_values[0, 0]
     watcher.update(values, np.random.default_rng(7))
     assert watcher.statistic == pytest.approx(math.log1p(float(sums @ rank_bets.SHARES)))
 
