@@ -1,4 +1,4 @@
-"""The images' commands, started outside of any container exactly as docker-compose.yml and the Dockerfile write them."""
+"""The images' commands, started outside of any container exactly as Dockerfile and docker-compose.yml write them."""
 
 from __future__ import annotations
 

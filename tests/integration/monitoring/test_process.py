@@ -40,7 +40,7 @@ def test_a_step_that_fails_stops_no_other_and_is_told(world: World, monkeypatch:
 
 
 def test_what_was_answered_last_is_shipped_in_the_end(world: World) -> None:
-    spool = open_writer(world.settings.spool_dir)
+    spool = open_writer(world.settings.spool_dir, "last")
     append(spool, range(3))
     Routines(world.settings, world.ledger, world.clock).ship_rest()
     assert numbers_in(world.log) == [0, 1, 2]
