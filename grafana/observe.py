@@ -53,8 +53,11 @@ def find_tool(*names: str) -> Path | None:
 
 def addresses(settings: Settings) -> dict[str, str]:
     """Where each of Leeway's scrape jobs finds its process on this machine."""
-    at = {"leeway-serve": settings.server, "leeway-monitor": settings.monitor}
-    return {job: f"{_reachable(section.host)}:{section.port}" for job, section in at.items()}
+    server, monitor = settings.server, settings.monitor
+    return {
+        "leeway-serve": f"{_reachable(server.host)}:{server.port}",
+        "leeway-monitor": f"{_reachable(monitor.host)}:{monitor.port}",
+    }
 
 
 def prometheus_config(

@@ -204,8 +204,8 @@ class _Hush(logging.Filter):
     @contextmanager
     def heard(self) -> Iterator[list[str]]:
         """The warnings of this thread."""
-        thread = threading.get_ident()
-        self._said[thread] = said = []
+        thread, said = threading.get_ident(), list[str]()
+        self._said[thread] = said
         try:
             yield said
         finally:
