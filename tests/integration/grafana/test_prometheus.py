@@ -51,6 +51,7 @@ def test_windows_and_thresholds_of_the_budgets(promtool: Path, tmp_path: Path) -
     _run(promtool, "test", "rules", tmp_path / "burning.yml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "group", "number"), CASES)
 def test_a_mistake_in_a_rule_is_noticed(promtool: Path, tmp_path: Path, path: Path, group: int, number: int) -> None:
     """All mutants in one run of promtool, which tells of each suite by itself how it went."""
