@@ -167,6 +167,7 @@ def take_in(ledger: Ledger, path: Path, *, author: str, now: datetime) -> Import
                     sampling_probability=row.sampling_probability,
                     author=author,
                     now=now,
+                    from_file=True,
                 )
             except InvalidInput as error:
                 faults.add(row.row, error.field or "label", f"{error.message}: restore it from the export")

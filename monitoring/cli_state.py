@@ -69,7 +69,9 @@ def audit(context: click.Context, *, subject: str | None, limit: int, as_json: b
         print_json({"unbroken": broken is None, "first_broken": broken, "events": [vars(event) for event in events]})
     else:
         for event in events:
-            click.echo(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.actor}  {event.action}  {event.subject}: {event.reason}")
+            click.echo(
+                f"{event.at:%Y-%m-%d %H:%M:%S} UTC  {event.actor}  {event.action}  {event.subject}: {event.reason}"
+            )
         if broken is not None:
             click.echo(f"the trail was altered at event {broken}", err=True)
     context.exit(int(broken is not None))

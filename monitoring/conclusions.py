@@ -139,6 +139,7 @@ def decide_retraining(
     recalibrated = [found for found in undecided if found.lineage.get("cause") == RetrainCause.CALIBRATION]
     retrained = [found for found in undecided if found not in recalibrated]
     state = RetrainState(
+        model=version.model,
         episode=episode,
         calibration=calibration,
         new_labels=_unused_labels(connection, version),

@@ -299,9 +299,10 @@ def _calibration(readings: Readings) -> Firing | None:
     if evidence.log_e_miscalibrated < math.log(1 / readings.label_alpha):
         return None
     direction = "over" if evidence.gap > 0 else "under"
+    than = "more" if evidence.gap > 0 else "less"
     summary = (
-        f"{readings.name}: it has become {direction}confident; its confidences promise {evidence.gap:+.1%} more "
-        "accuracy than labels show"
+        f"{readings.name}: it has become {direction}confident; its confidences promise an accuracy "
+        f"{100 * abs(evidence.gap):.1f} points {than} than labels show"
     )
     detail = {
         "version": readings.version,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,9 +22,9 @@ from pydantic_settings import (
 
 from monitoring.core.cron import read_cron
 from monitoring.core.errors import MisConfigured
-from monitoring.core.faults import tell
+from monitoring.core.faults import one_line, tell
 from monitoring.core.types import Severity
-from monitoring.core.variables import PREFIX, find_strangers
+from monitoring.core.variables import PREFIX, find_strangers, nearest_key
 
 CONFIG_FILE = "leeway.toml"
 
@@ -282,7 +283,7 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**({"home": home_folder()} | overrides))
     except ValidationError as error:
         names = [".".join(map(str, fault["loc"])) for fault in error.errors()]
-        faults = "; ".join(map(tell, names, error.errors()))
+        faults = "; ".join(map(_tell_setting, names, error.errors()))
         raise MisConfigured(
             f"settings in {home_folder() / CONFIG_FILE} or LEEWAY_…: {faults}", field=names[0]
         ) from error
@@ -301,6 +302,12 @@ def variables() -> list[str]:
         if isinstance(section, type) and issubclass(section, Section):
             found += [f"{variable}__{key.upper()}" for key in section.model_fields]
     return found
+
+
+def _tell_setting(name: str, error: Mapping[str, Any]) -> str:
+    """What is wrong with a setting; a misspelt one with the nearest right one."""
+    nearest = nearest_key(name, variables()) if error["type"] == "extra_forbidden" else None
+    return tell(name, error) if nearest is None else f"{one_line(name)} is no setting: did you mean {nearest}?"
 
 
 def _refuse_strangers() -> None:

@@ -39,6 +39,16 @@ def find_strangers(environment: Mapping[str, str], settings: Iterable[str]) -> d
     }
 
 
+def nearest_key(key: str, settings: Iterable[str]) -> str | None:
+    """The key of leeway.toml that is most like `key`, as in `monitor.window_size`; `settings`: all variables.
+
+    >>> nearest_key("monitor.windw_size", ["LEEWAY_MONITOR", "LEEWAY_MONITOR__WINDOW_SIZE"])
+    'monitor.window_size'
+    """
+    found = _nearest(PREFIX + key.upper().replace(".", "__"), settings)
+    return None if found is None else found.removeprefix(PREFIX).lower().replace("__", ".")
+
+
 def _is_link(name: str, value: str) -> bool:
     return bool(SERVICE_LINK.fullmatch(name) or (name.endswith("_PORT") and LINKED_PORT.match(value)))
 

@@ -40,6 +40,7 @@ BEYOND_COMPARE = 0.98
 LABELS_THAT_TEACH = 10.0
 """Labels of new answers after which half of what the regression claims for them is believed."""
 FEWEST_LABELS = 30
+FEWEST_ROWS = 30
 TOLERATED_DOUBT = 0.15
 
 
@@ -154,7 +155,7 @@ class AccuracyEstimator:
         value, low = value - unfounded, low - unfounded
         broken = 1.0 - len(usable) / len(table)
         low, high = max(0.0, low) * (1.0 - broken), min(1.0, high) * (1.0 - broken) + broken
-        problem = self._problem(unfamiliar, broken)
+        problem = self._problem(unfamiliar, broken, len(usable))
         return AccuracyEstimate(value, low, high, problem is None, problem or _assurance(unfamiliar))
 
     def to_arrays(self) -> dict[str, npt.NDArray[np.float64]]:
@@ -213,9 +214,11 @@ class AccuracyEstimator:
         """What it counts as wrong there, as far as it may be mistaken."""
         return min(max(1.0 - value - (1.0 - share) * (1.0 - self.baseline_accuracy), 0.0), share, share * ignorance)
 
-    def _problem(self, unfamiliar: Unfamiliar, broken: float) -> str | None:
+    def _problem(self, unfamiliar: Unfamiliar, broken: float, rows: int) -> str | None:
         if self.labels < FEWEST_LABELS:
             return f"cannot tell: learnt from {self.labels:.0f} labels, and {FEWEST_LABELS} are the least"
+        if rows < FEWEST_ROWS:
+            return f"cannot tell: the window has {rows} usable predictions, and {FEWEST_ROWS} are the least"
         if broken > TOLERATED_DOUBT:
             return f"cannot tell: {broken:.0%} of the window's signals are not numbers"
         if unfamiliar.most * unfamiliar.ignorance > TOLERATED_DOUBT:
