@@ -33,13 +33,15 @@ def status(*, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--notify", is_flag=True, help="Only send a test message to everybody who is told of alerts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def doctor(context: click.Context, *, as_json: bool) -> None:
+def doctor(context: click.Context, *, notify: bool, as_json: bool) -> None:
     """Explain what Leeway sees and what is wrong; exit code 1 where something keeps it from working."""
-    from monitoring.doctor import Health, examine
+    from monitoring.doctor import Health, examine, try_receivers
 
-    checks = examine(load_settings(), now=utc_now())
+    settings, now = load_settings(), utc_now()
+    checks = list(try_receivers(settings, now=now)) if notify else examine(settings, now=now)
     if as_json:
         print_json({"checks": [vars(check) for check in checks]})
     else:

@@ -65,6 +65,13 @@ class Routines:
     def _ship(self, _: str) -> None:
         ship(self._log, self._settings.spool_dir, self._ledger, self._now)
 
+    def ship_rest(self) -> None:
+        """Ship once more: where this process ends with its disk, as in a pod, what then waits in the spool is lost."""
+        try:
+            self._ship("")
+        except Exception:
+            log.exception("what was answered last waits in the spool")
+
     def _watch(self, model: str) -> None:
         try:
             summaries = self._monitor.watch(model, now=self._now())
@@ -158,8 +165,9 @@ class MonitorProcess:
         return int(self._server.server_port)
 
     def stop(self) -> None:
-        """End cleanly: what is under way is finished first."""
+        """End cleanly: what is under way is finished first, and what was answered last is shipped."""
         self._scheduler.stop()
+        self._routines.ship_rest()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

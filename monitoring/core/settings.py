@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,6 +23,7 @@ from pydantic_settings import (
 from monitoring.core.cron import read_cron
 from monitoring.core.errors import MisConfigured
 from monitoring.core.faults import one_line, tell
+from monitoring.core.types import Severity
 from monitoring.core.variables import PREFIX, find_strangers, nearest_key
 
 CONFIG_FILE = "leeway.toml"
@@ -195,8 +196,24 @@ class AlertSettings(Section):
     """Where alerts go when Leeway itself sends them."""
 
     webhook_url: str | None = None
+    notify: tuple[SecretStr, ...] = Field(
+        (), description='further receivers, as addresses of Apprise: "slack://…", "mailto://…", "pagerduty://…"'
+    )
+    notify_file: Path | None = Field(None, description="a file with more of them, one a line, such as a mounted secret")
+    notify_severity: Severity = Field(Severity.WARNING, description="they hear of nothing less severe")
+    group_seconds: float = Field(
+        10.0, ge=0, le=600, description="how long they wait for what belongs together, to be told at once"
+    )
     timeout_seconds: float = Field(5.0, gt=0)
     console_url: str = "http://127.0.0.1:8080/console"
+
+    @field_validator("notify", mode="before")
+    @classmethod
+    def _one_or_many(cls, notify: Any) -> Any:
+        """A single address need not be a list; what is neither is refused without being told: it may be a secret."""
+        if isinstance(notify, str):
+            return (notify,)
+        return notify if isinstance(notify, list | tuple) else [str(notify)]
 
 
 class Settings(BaseSettings):

@@ -353,6 +353,7 @@ outbox = Table(
     Column("next_attempt_at", UtcDateTime, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("delivered_at", UtcDateTime, index=True),
+    Column("receivers", JSON, nullable=False),
     Column("error", Text),
 )
 

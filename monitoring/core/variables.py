@@ -10,7 +10,9 @@ PREFIX = "LEEWAY_"
 OTHERS = frozenset(
     {
         "LEEWAY_API_KEY",  # whose key the commands use
-        "LEEWAY_PG_SERVICE_FILE",  # docker-compose.yml reads these two
+        "LEEWAY_ALERTMANAGER_CONFIG",  # docker-compose.yml reads these
+        "LEEWAY_NOTIFIERS_FILE",
+        "LEEWAY_PG_SERVICE_FILE",
         "LEEWAY_POSTGRES_PASSWORD_FILE",
         "LEEWAY_REQUIRE_SERVERS",  # and the tests the rest
         "LEEWAY_TEST_DATABASE_URL",
