@@ -118,13 +118,15 @@ def read_status(connection: Connection) -> dict[str, Any]:
 
 
 def _model(connection: Connection, state: ModelState, names: dict[str, str]) -> dict[str, Any]:
-    from monitoring.core.ledger import jobs, labels, verdicts
+    from monitoring.core.ledger import jobs, labels, verdicts, versions
 
+    serving = None if state.production is None else versions.get(connection, state.production)
     readings = {version: values for _, version, values, _ in verdicts.load_gauges(connection)}
     champion = readings.get(state.production or "", {})
     return {
         "model": state.model,
         "champion": names.get(state.production or ""),
+        "precision": None if serving is None else (serving.evidence.get("parity") or {}).get("precision"),
         "previous": names.get(state.previous or ""),
         "watch_until": None if state.watch_until is None else state.watch_until.isoformat(),
         "predictions_seen": champion.get("seen", 0),
@@ -173,7 +175,7 @@ def _show_status(found: dict[str, Any]) -> None:
     for model in found["models"]:
         table.add_row(
             model["model"],
-            model["champion"] or "none",
+            (model["champion"] or "none") + (f" ({model['precision']})" if model["precision"] else ""),
             f"{model['predictions_seen']:,}",
             _share(model["baseline_accuracy"]),
             _share((model["estimated_accuracy"] or {}).get("value")),

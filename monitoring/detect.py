@@ -27,7 +27,7 @@ from monitoring.quality import blind_outcomes, realised_accuracy
 from monitoring.signals import Traffic, novelty
 from monitoring.slice_memory import NO_MEMORY, SliceMemory
 from monitoring.slice_tests import judge_slices, verdict_with_slices
-from monitoring.stats.binning import count_bins
+from monitoring.stats.binning import count_bins, finite_rows
 from monitoring.stats.design_effect import design_effect
 from monitoring.stats.two_sample import (
     TestResult,
@@ -131,7 +131,7 @@ def signal_findings(
     results |= {name: ks_test(baseline.signals[name], window.signals[name], worth) for name in SIGNALS}
     results["strangeness"] = _tail_test(baseline, strangeness, worth)
     embedded = baseline.features.transform(window.projected)
-    embedded = embedded[np.isfinite(embedded).all(axis=1)]
+    embedded = embedded[finite_rows(embedded)]
     results["embedding"] = mmd_moments_test(baseline.moments, embedded.sum(axis=0), len(embedded), worth)
     texts = [text for text in window.texts if text is not None]
     if len(texts) == len(window):

@@ -63,14 +63,17 @@ class Inference:
         model: str,
         texts: Sequence[str],
         *,
+        caller: str,
+        within: float | None,
         key: str | None,
         metadata: Mapping[str, str],
         top_k: int,
         gone: Gone,
         pinned: Part | None = None,
     ) -> list[Answer]:
-        """The answers to `texts`, in their order. `gone` returns when the caller has left.
+        """The answers to `texts`, in their order, `within` so many seconds if they are fewer than the server's own.
 
+        `caller` is who asked, for callers take turns. `gone` returns when the caller has left.
         The rollout decides who answers, unless the caller has `pinned` a version; then no other answers in its place.
 
         Raises NotFound, NotReady, Overloaded, DeadlineExceeded, CallerGone, or LeewayError where the model fails.
@@ -87,12 +90,14 @@ class Inference:
             top_k=top_k,
         )
         part = pinned or route.part(call.unit)
-        deadline = call.loop.time() + self._settings.deadline_seconds
-        await self._answered(call, _works(call, range(len(texts)), ids, texts, part), deadline, gone)
+        party = f"{model}\0{caller}"
+        longest = self._settings.deadline_seconds
+        deadline = call.loop.time() + (longest if within is None else min(within, longest))
+        await self._answered(call, _works(call, range(len(texts)), ids, texts, part, party), deadline, gone)
         if call.failures and part.variant is Variant.CANDIDATE and pinned is None:
             # callers must not suffer for the experiment; outside of the rollout, or these would bias the champion's arm
             spare = Part(route.champion, Variant.PRODUCTION, NO_ROLLOUT)
-            await self._answered(call, _works(call, sorted(call.failures), ids, texts, spare), deadline, gone)
+            await self._answered(call, _works(call, sorted(call.failures), ids, texts, spare, party), deadline, gone)
         if call.failures:
             raise LeewayError("the model failed on this text; the server's log says why", field=_field(call.failures))
         return [call.answers[row] for row in range(len(texts))]
@@ -137,9 +142,11 @@ class Inference:
             self._metrics.shadow_dropped(copies[0].call.model, dropped)
 
 
-def _works(call: Call, rows: Sequence[int], ids: Sequence[str], texts: Sequence[str], part: Part) -> list[Work]:
+def _works(
+    call: Call, rows: Sequence[int], ids: Sequence[str], texts: Sequence[str], part: Part, party: str
+) -> list[Work]:
     return [
-        Work(call, row, ids[row], texts[row], part.target, part.variant, part.step, shadow=part.shadow) for row in rows
+        Work(call, row, ids[row], texts[row], part.target, part.variant, part.step, party, part.shadow) for row in rows
     ]
 
 

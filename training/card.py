@@ -99,10 +99,22 @@ def _quality(evidence: Mapping[str, Any]) -> str:
 
 def _serving(config: BundleConfig, evidence: Mapping[str, Any]) -> str:
     parity = evidence["parity"]
+    offers = [
+        (
+            offer["precision"],
+            str(offer["max_batch"]),
+            _figure(offer["agreement"]),
+            _figure(offer["accuracy_loss"]),
+            _figure(offer["dependence"]),
+            f"{offer['texts_per_second']:.0f}",
+        )
+        for offer in parity["offers"]
+    ]
+    heads = ("precision", "batch", "labels as torch", "accuracy lost", "moved by its batch", "texts/s, one thread")
     return (
         f"## Serving\n\nPrecision {config.precision}, batches of up to {config.max_batch}, texts cut at "
         f"{config.max_tokens} tokens, temperature {config.temperature:.3f}. Chosen because {parity['reason']}. "
-        f"{parity['agreement']:.2%} of its labels agree with torch."
+        f"{parity['agreement']:.2%} of its labels agree with torch.\n\n" + _table(heads, offers)
     )
 
 

@@ -1,4 +1,4 @@
-"""From torch to ONNX files: fp32, and int8 with weights quantised per channel."""
+"""From torch to ONNX files: fp32, and those quantised to int8 in the ways that `quantise` knows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
@@ -17,18 +17,22 @@ from torch.export import Dim
 from monitoring.core import bundle as bundles
 from monitoring.core.bundle import Bundle, BundleConfig
 from monitoring.core.signals import Reference
-from training.classifier import SequenceClassifier
+from training.classifier import SequenceClassifier, tokenise
 from training.finetune import FineTuned
+from training.precision import DYNAMIC, FP32, MIXED, PRECISIONS, STATIC
+from training.quantise import quantise_dynamic, quantise_static
 
 OPSET = 20
 OUTPUTS = ("logits", "embedding")
 INPUTS = ("input_ids", "attention_mask")
 MAX_BATCH = 1024
+CALIBRATION_TEXTS = 256
 
 
-def export(tuned: FineTuned, folder: Path, *, frozen_graph: Path | None = None) -> None:
-    """Write model.fp32.onnx, model.int8.onnx and tokenizer.json into `folder`.
+def export(tuned: FineTuned, folder: Path, calibration: Sequence[str], *, frozen_graph: Path | None = None) -> None:
+    """Write a model file for each of PRECISIONS, and tokenizer.json, into `folder`.
 
+    `calibration`: training texts; the ranges of static int8 are those that some of them reach.
     `frozen_graph`: where the graph of an encoder that no training changes is kept. Tracing takes longest of all, so it
     is done once, and each head is set into the result.
     """
@@ -41,7 +45,11 @@ def export(tuned: FineTuned, folder: Path, *, frozen_graph: Path | None = None) 
             export_onnx(tuned.model, tuned.max_tokens, staging)
             staging.replace(frozen_graph)
         set_head(frozen_graph, tuned.model.classifier, folder / "model.fp32.onnx")
-    quantise(folder / "model.fp32.onnx", folder / "model.int8.onnx")
+    tokens = tokenise(tuned.tokenizer, calibration[:CALIBRATION_TEXTS], tuned.max_tokens)
+    files = {name: folder / f"model.{name}.onnx" for name in PRECISIONS}
+    with _quiet():
+        quantise_dynamic(files[FP32], files[DYNAMIC])
+        quantise_static(files[FP32], files[STATIC], files[MIXED], tokens)
     tuned.tokenizer.no_truncation()  # the runtime cuts by its configuration
     tuned.tokenizer.save(str(folder / bundles.TOKENIZER))
 
@@ -90,12 +98,11 @@ def set_head(source: Path, head: torch.nn.Linear, target: Path) -> None:
     onnx.save(model, target)
 
 
-def quantise(source: Path, target: Path) -> None:
-    """Weights to int8 per output channel; activations are quantised as they come, by each batch's own range."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with _quiet():
-        quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8)
+def keep_only(folder: Path, precision: str) -> None:
+    """Leave out what was not chosen; fp32 stays, as what the others were made from and are compared with."""
+    for name in PRECISIONS:
+        if name not in (FP32, precision):
+            (folder / f"model.{name}.onnx").unlink()
 
 
 def open_draft(folder: Path, config: BundleConfig) -> Bundle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,24 +17,45 @@ from monitoring.stats.calibration import softmax
 from training.classifier import infer, tokenise
 from training.finetune import FineTuned
 from training.logits import raw_outputs
-from training.precision import Choice, Measurement, choose_precision
+from training.precision import PRECISIONS, Choice, Measurement, choose_precision
 
-PRECISIONS = ("fp32", "int8")
 BATCHES = (32, 8, 2)
 MIXED_TEXTS = 128
 TIMED_BATCH = 8
 TIMED_ROUNDS = 3
 TIMED_TEXTS = 64
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Class numbers of the sampled texts, (n,): as torch answers, and the true ones, UNKNOWN where no label is."""
+
+    by_torch: NDArray[np.int64]
+    truth: NDArray[np.int64]
+
+    def loss(self, said: NDArray[np.int64]) -> float:
+        """Share of the labelled texts that torch gets right beyond those that `said` (n,) does; 0 without labels."""
+        known = self.truth != UNKNOWN
+        lost = (self.by_torch == self.truth)[known].astype(int) - (said == self.truth)[known]
+        return float(lost.mean()) if known.any() else 0.0
 
 
 def measure_precisions(
-    draft: Bundle, tuned: FineTuned, texts: Sequence[str], limits: GateSettings, *, seed: int
+    draft: Bundle,
+    tuned: FineTuned,
+    texts: Sequence[str],
+    labels: Sequence[str | None],
+    limits: GateSettings,
+    *,
+    seed: int,
 ) -> tuple[Choice, tuple[Measurement, ...]]:
-    """Compare fp32 and int8, read from disk, with torch on `texts`; choose one and say why.
+    """Compare all precisions, read from disk, with torch on `texts` and their true `labels`; choose one and say why.
 
     Each is offered at the largest batch that keeps its scores independent of the batch, one text if need be.
     """
-    expected = infer(tuned.model, tokenise(tuned.tokenizer, texts, tuned.max_tokens), torch.device("cpu"))[0]
+    logits = infer(tuned.model, tokenise(tuned.tokenizer, texts, tuned.max_tokens), torch.device("cpu"))[0]
+    expected = Expected(logits.argmax(axis=1), _truth(labels, draft.config.labels))
     order = np.random.default_rng(seed).permutation(min(len(texts), MIXED_TEXTS))
     runtimes = [ClassifierRuntime(draft, precision=name) for name in PRECISIONS]
     offers = [
@@ -53,20 +74,26 @@ def _offer(
     runtime: ClassifierRuntime,
     precision: str,
     texts: Sequence[str],
-    expected: NDArray[np.float32],
+    expected: Expected,
     order: NDArray[np.int64],
     limits: GateSettings,
 ) -> Measurement:
     """The largest batch that keeps scores independent of it; its speed is measured later, beside the others."""
     encoded = runtime.encode(texts)
     alone = raw_outputs(runtime, encoded, 1)[0]
-    agreement = float((alone.argmax(axis=1) == expected.argmax(axis=1)).mean())
+    said = alone.argmax(axis=1)
+    agreement, loss = float((said == expected.by_torch).mean()), expected.loss(said)
     for size in BATCHES:
         together, _ = raw_outputs(runtime, encoded[:MIXED_TEXTS], size, order)
         shift = top_shift(alone[:MIXED_TEXTS], together, runtime.config.temperature)
         if shift <= limits.max_batch_dependence:
-            return Measurement(precision, size, agreement, shift, texts_per_second=0.0)
-    return Measurement(precision, 1, agreement, 0.0, texts_per_second=0.0)
+            return Measurement(precision, size, agreement, loss, shift, texts_per_second=0.0)
+    return Measurement(precision, 1, agreement, loss, 0.0, texts_per_second=0.0)
+
+
+def _truth(labels: Sequence[str | None], classes: Sequence[str]) -> NDArray[np.int64]:
+    number = {label: place for place, label in enumerate(classes)}
+    return np.array([UNKNOWN if label is None else number.get(label, UNKNOWN) for label in labels], dtype=np.int64)
 
 
 def top_shift(alone: NDArray[np.float32], together: NDArray[np.float32], temperature: float) -> float:

@@ -25,6 +25,7 @@ from scipy.special import expit, softmax
 from scipy.stats import norm
 
 from monitoring.stats.betting import FloatArray
+from monitoring.stats.binning import finite_rows
 from monitoring.stats.logistic import logistic_posterior
 from monitoring.stats.support import EmpiricalReference, Unfamiliar, unfamiliar_traffic
 
@@ -82,7 +83,7 @@ class AccuracyEstimator:
         finite are left out. Works, and says so in its estimates, with few rows or none. Raises ValueError on a shape.
         """
         table, right, weights = _labelled_rows(signals, correct, None)
-        usual = table if reference is None else _finite_rows(_signal_table(reference, table.shape[1]))
+        usual = table if reference is None else _finite(_signal_table(reference, table.shape[1]))
         centre = usual.mean(axis=0) if len(usual) else np.zeros(table.shape[1])
         deviation = usual.std(axis=0) if len(usual) else np.ones(table.shape[1])
         scale = np.where(deviation > 1e-9 * (1.0 + np.abs(centre)), deviation, 1.0)
@@ -141,7 +142,7 @@ class AccuracyEstimator:
         if labelled is not None:
             return self.refit_with(*labelled).estimate(signals, alpha=alpha)
         table = _signal_table(signals, len(self.centre))
-        usable = _finite_rows(table)
+        usable = _finite(table)
         if len(usable) == 0:
             return AccuracyEstimate(math.nan, 0.0, 1.0, False, "cannot tell: the window has no usable predictions")
         features = _features(usable, self.centre, self.scale)
@@ -250,8 +251,8 @@ def _signal_table(signals: npt.ArrayLike, columns: int | None = None) -> FloatAr
     return table
 
 
-def _finite_rows(table: FloatArray) -> FloatArray:
-    return table[np.isfinite(table).all(axis=1)]
+def _finite(table: FloatArray) -> FloatArray:
+    return table[finite_rows(table)]
 
 
 def _labelled_rows(

@@ -62,10 +62,11 @@ class Pool:
                 log.error("inference thread %s is stuck in a model call and was left behind", thread.name)
 
     def submit(self, works: Sequence[Work]) -> None:
-        """Queue a caller's texts, all or none. Raises Overloaded, or NotReady while stopping."""
+        """Queue a caller's texts, one at least, all or none. Raises Overloaded, or NotReady while stopping."""
         with self._changed:
             if not self._running:
                 raise NotReady("the server is stopping: ask another replica or try again")
+            self._production.check_share(works[0].party)
             self._wait_in(self._production, works)
 
     def offer(self, works: Sequence[Work]) -> int:

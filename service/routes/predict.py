@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from monitoring.core.types import Principal, Role
 from service.auth import SECURITY, require
@@ -14,6 +14,19 @@ from service.engine.work import Answer
 from service.schemas import ERRORS, PredictRequest, PredictResponse, check_texts
 
 router = APIRouter(tags=["inference"])
+
+Predictor = Annotated[Principal, Depends(require(Role.PREDICT))]
+Timeout = Annotated[
+    float | None,
+    Header(
+        alias="X-Request-Timeout",
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds after which the answer is of no use: the texts then leave the queue, and it is 504; at "
+        "most `server.deadline_seconds`",
+        examples=[0.5],
+    ),
+]
 
 
 @router.post(
@@ -24,14 +37,21 @@ router = APIRouter(tags=["inference"])
     openapi_extra={"security": SECURITY},
 )
 async def predict(
-    request: Request, model: str, body: PredictRequest, _: Annotated[Principal, Depends(require(Role.PREDICT))]
+    request: Request, model: str, body: PredictRequest, caller: Predictor, within: Timeout = None
 ) -> Response:
     """Answers with label, calibrated probability, prediction id, and the version and variant that answered."""
     context = context_of(request)
     check_texts(body.inputs, context.settings.server)
     top_k = body.top_k or context.settings.server.top_k
     answers = await context.inference.predict(
-        model, body.inputs, key=body.key, metadata=body.metadata, top_k=top_k, gone=lambda: until_gone(request)
+        model,
+        body.inputs,
+        caller=caller.name,
+        within=within,
+        key=body.key,
+        metadata=body.metadata,
+        top_k=top_k,
+        gone=lambda: until_gone(request),
     )
     content = {"model": model, "predictions": [_prediction(answer, top_k) for answer in answers]}
     return Response(orjson.dumps(content), media_type="application/json")

