@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import click
 
+from service.cli_load import load
 from service.cli_operate import approve, candidates, recalibrate, reject, retrain, rollback
 from service.cli_rollout import rollout
 from service.cli_serve import serve
 from service.demo.command import demo
 from service.up import up
 
-commands: list[click.Command] = [serve, up, candidates, approve, reject, rollout, rollback, retrain, recalibrate, demo]
+commands: list[click.Command] = [
+    serve,
+    up,
+    load,
+    candidates,
+    approve,
+    reject,
+    rollout,
+    rollback,
+    retrain,
+    recalibrate,
+    demo,
+]

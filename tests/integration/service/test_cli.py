@@ -47,6 +47,7 @@ def test_every_command_helps(run: Run) -> None:
     assert {
         "serve",
         "up",
+        "load",
         "candidates",
         "approve",
         "reject",
