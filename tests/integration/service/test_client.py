@@ -112,7 +112,8 @@ def test_a_full_queue_is_waited_for_as_long_as_the_server_asks(start: Start, cha
 def load(running: Running, *options: str) -> Result:
     program = Program(commands={command.name or "": command for command in commands})
     arguments = ["load", str(running.http.base_url), "--model", "support", *options]
-    return CliRunner().invoke(program, arguments, env={"LEEWAY_API_KEY": running.key(Role.PREDICT, name="load")})
+    key = running.http.headers["authorization"].removeprefix("Bearer ")
+    return CliRunner().invoke(program, arguments, env={"LEEWAY_API_KEY": key})
 
 
 @pytest.mark.parametrize("loop", [("--concurrency", "4"), ("--rate", "200")])
