@@ -17,29 +17,33 @@ from monitoring.stats.calibration import softmax
 from training.classifier import infer, tokenise
 from training.finetune import FineTuned
 from training.logits import raw_outputs
-from training.precision import Choice, Measurement, choose_precision
+from training.precision import PRECISIONS, Choice, Measurement, choose_precision
 
-PRECISIONS = ("fp32", "int8")
 BATCHES = (32, 8, 2)
 MIXED_TEXTS = 128
 TIMED_BATCH = 8
 TIMED_ROUNDS = 3
 TIMED_TEXTS = 64
+NO_CLASS = -1
+"""The class of a text whose label the model lacks: no answer is right."""
 
 
 def measure_precisions(
-    draft: Bundle, tuned: FineTuned, texts: Sequence[str], limits: GateSettings, *, seed: int
+    draft: Bundle, tuned: FineTuned, texts: Sequence[str], labels: Sequence[str], limits: GateSettings, *, seed: int
 ) -> tuple[Choice, tuple[Measurement, ...]]:
-    """Compare fp32 and int8, read from disk, with torch on `texts`; choose one and say why.
+    """Compare each precision on offer, read from disk, with torch on labelled `texts`; choose one and say why.
 
     Each is offered at the largest batch that keeps its scores independent of the batch, one text if need be.
     """
     expected = infer(tuned.model, tokenise(tuned.tokenizer, texts, tuned.max_tokens), torch.device("cpu"))[0]
     order = np.random.default_rng(seed).permutation(min(len(texts), MIXED_TEXTS))
-    runtimes = [ClassifierRuntime(draft, precision=name) for name in PRECISIONS]
+    number = {label: place for place, label in enumerate(draft.config.labels)}
+    truth = np.array([number.get(label, NO_CLASS) for label in labels])
+    names = [name for name in PRECISIONS if draft.path(f"model.{name}.onnx").exists()]
+    runtimes = [ClassifierRuntime(draft, precision=name) for name in names]
     offers = [
-        _offer(runtime, name, texts, expected, order, limits)
-        for runtime, name in zip(runtimes, PRECISIONS, strict=True)
+        _offer(runtime, name, texts, truth, expected, order, limits)
+        for runtime, name in zip(runtimes, names, strict=True)
     ]
     served = [(runtime, offer.max_batch) for runtime, offer in zip(runtimes, offers, strict=True)]
     measured = tuple(
@@ -53,6 +57,7 @@ def _offer(
     runtime: ClassifierRuntime,
     precision: str,
     texts: Sequence[str],
+    truth: NDArray[np.int64],
     expected: NDArray[np.float32],
     order: NDArray[np.int64],
     limits: GateSettings,
@@ -60,13 +65,14 @@ def _offer(
     """The largest batch that keeps scores independent of it; its speed is measured later, beside the others."""
     encoded = runtime.encode(texts)
     alone = raw_outputs(runtime, encoded, 1)[0]
-    agreement = float((alone.argmax(axis=1) == expected.argmax(axis=1)).mean())
+    said, meant = alone.argmax(axis=1), expected.argmax(axis=1)
+    agreement, loss = float((said == meant).mean()), float((meant == truth).mean() - (said == truth).mean())
     for size in BATCHES:
         together, _ = raw_outputs(runtime, encoded[:MIXED_TEXTS], size, order)
         shift = top_shift(alone[:MIXED_TEXTS], together, runtime.config.temperature)
         if shift <= limits.max_batch_dependence:
-            return Measurement(precision, size, agreement, shift, texts_per_second=0.0)
-    return Measurement(precision, 1, agreement, 0.0, texts_per_second=0.0)
+            return Measurement(precision, size, agreement, shift, texts_per_second=0.0, accuracy_loss=loss)
+    return Measurement(precision, 1, agreement, 0.0, texts_per_second=0.0, accuracy_loss=loss)
 
 
 def top_shift(alone: NDArray[np.float32], together: NDArray[np.float32], temperature: float) -> float:

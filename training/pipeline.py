@@ -19,7 +19,7 @@ from training.data import HOLDOUT, TRAIN, VALIDATION
 from training.draft import calibrate, first_config, freeze_baseline, learn_reference
 from training.encoder import Base, resolve
 from training.evaluate import judge
-from training.export import export, open_draft
+from training.export import discard_others, export, open_draft
 from training.finetune import LabelledTexts, fine_tune
 from training.parity import measure_precisions
 from training.plan import Plan, Workshop
@@ -28,7 +28,7 @@ from training.snapshot import RECENT_HOLDOUT, RECENT_UNLABELLED, Part, Snapshot,
 from training.trained import Conclude, Trained, code_version, register
 from training.verdict import evidence, measure_speed, run_gates, size_mb
 
-PARITY_TEXTS = 256
+PARITY_TEXTS = 512
 
 
 def run(plan: Plan, workshop: Workshop, *, actor: str, conclude: Conclude | None = None) -> Trained:
@@ -47,14 +47,18 @@ def run(plan: Plan, workshop: Workshop, *, actor: str, conclude: Conclude | None
             tuned = fine_tune(base, train, validation, snapshot.classes, plan.recipe, seed=seed, report=share)
         with steps.step("export"):
             frozen = plan.recipe.method == "head"
-            export(tuned, folder, frozen_graph=_graph_path(base, tuned.max_tokens, workshop) if frozen else None)
+            graph = _graph_path(base, tuned.max_tokens, workshop) if frozen else None
+            export(tuned, folder, calibration=_sample(snapshot.part(TRAIN), seed).texts, frozen_graph=graph)
             draft = open_draft(folder, first_config(plan.model, snapshot, tuned, lineage))
         with steps.step("calibrate"):
             draft = calibrate(draft, snapshot)
         with steps.step("parity"):
             sample = _sample(snapshot.part(VALIDATION, HOLDOUT, RECENT_HOLDOUT), seed)
-            choice, measured = measure_precisions(draft, tuned, sample, workshop.settings.gates, seed=seed)
+            choice, measured = measure_precisions(
+                draft, tuned, sample.texts, sample.labels, workshop.settings.gates, seed=seed
+            )
             draft = calibrate(draft, snapshot, choice)
+            discard_others(folder, choice.precision)
         with steps.step("baseline"):
             learn_reference(draft, snapshot, seed=seed)
             runtime = ClassifierRuntime(draft)
@@ -69,7 +73,7 @@ def run(plan: Plan, workshop: Workshop, *, actor: str, conclude: Conclude | None
             if champion is not None:
                 answers = ClassifierRuntime(champion).predict(candidate.part.texts)
                 rival = judge(answers, champion.config.labels, candidate.part)
-            speed = measure_speed(draft, champion, sample)
+            speed = measure_speed(draft, champion, sample.texts)
         with steps.step("gates"):
             megabytes = size_mb(draft)
             gates = run_gates(candidate, rival, choice, speed, megabytes, workshop.settings.gates, seed=seed)
@@ -129,6 +133,5 @@ def _texts(part: Part) -> LabelledTexts:
     return LabelledTexts(part.texts, [label for label in part.labels if label is not None])
 
 
-def _sample(part: Part, seed: int) -> tuple[str, ...]:
-    rows = np.random.default_rng(seed).permutation(len(part))[:PARITY_TEXTS]
-    return tuple(part.texts[row] for row in rows)
+def _sample(part: Part, seed: int) -> LabelledTexts:
+    return _texts(part.take(np.random.default_rng(seed).permutation(len(part))[:PARITY_TEXTS]))

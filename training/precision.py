@@ -7,13 +7,21 @@ from dataclasses import dataclass
 
 from monitoring.core.settings import GateSettings
 
+FP32 = "fp32"
+INT8 = "int8"
+INT8_STATIC = "int8-static"
+INT8_MIXED = "int8-mixed"
+PRECISIONS = (FP32, INT8, INT8_STATIC, INT8_MIXED)
+"""Dynamic int8; static int8 but for what narrows; the same but for the whole feed-forward."""
+
 
 @dataclass(frozen=True)
 class Measurement:
     """One way to serve the model.
 
     `agreement`: share of labels as torch gives them. `dependence`: the most that batchmates move a first probability,
-    in batches of up to `max_batch`. `texts_per_second`: of one thread.
+    in batches of up to `max_batch`. `texts_per_second`: of one thread. `accuracy_loss`: what it is less accurate than
+    torch on the same labelled texts.
     """
 
     precision: str
@@ -21,6 +29,7 @@ class Measurement:
     agreement: float
     dependence: float
     texts_per_second: float
+    accuracy_loss: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Choice:
     dependence: float
     texts_per_second: float
     reason: str
+    accuracy_loss: float = 0.0
 
 
 def choose_precision(measurements: Sequence[Measurement], limits: GateSettings) -> Choice:
@@ -60,4 +70,6 @@ def _fault(measured: Measurement, limits: GateSettings) -> str | None:
         return f"agrees with torch on {measured.agreement:.2%} of the labels only"
     if not measured.dependence <= limits.max_batch_dependence:
         return f"moves a probability by up to {measured.dependence:.3f} with its batch"
+    if not measured.accuracy_loss <= limits.max_accuracy_loss:
+        return f"loses {measured.accuracy_loss:.2%} of accuracy"
     return None

@@ -17,6 +17,9 @@ INT8 = Measurement("int8", 1, agreement=0.9975, dependence=0.0, texts_per_second
         ((FP32, Measurement("int8", 1, 0.9975, 0.0, texts_per_second=200)), "fp32", 32),
         ((FP32, Measurement("int8", 32, 0.9975, 0.03, texts_per_second=800)), "fp32", 32),
         ((FP32, Measurement("int8", 1, 0.98, 0.0, texts_per_second=800)), "fp32", 32),
+        ((FP32, Measurement("int8-static", 32, 0.9975, 0.0, texts_per_second=500)), "int8-static", 32),
+        ((FP32, Measurement("int8", 32, 0.9975, 0.0, texts_per_second=800, accuracy_loss=0.004)), "fp32", 32),
+        ((FP32, Measurement("int8", 32, 0.9975, 0.0, 800, accuracy_loss=float("nan"))), "fp32", 32),
         ((FP32, Measurement("int8", 1, float("nan"), 0.0, texts_per_second=800)), "fp32", 32),
     ],
 )
