@@ -176,6 +176,27 @@ def test_a_recalibration_shows_its_temperature_and_what_it_cures(grace: Browser,
     assert "calibration queued 0 too sure again" in words(grace.get("/models/support"))
 
 
+def test_the_page_shows_which_precision_serves_and_why(grace: Browser, world: World) -> None:
+    offers = [
+        {
+            "precision": name,
+            "max_batch": 32,
+            "agreement": agreement,
+            "accuracy_loss": 0.001,
+            "dependence": 0.0,
+            "texts_per_second": speed,
+        }
+        for name, agreement, speed in (("fp32", 1.0, 270.0), ("int8-static", None, 440.0))
+    ]
+    reason = "fp32, batches of 32 makes 270 texts/s; int8-static agrees with torch on <98% of the labels only"
+    world.candidate(evidence=evidence_of(parity={"precision": "fp32", "reason": reason, "offers": offers}))
+    page = words(grace.get("/versions/support@1"))
+    assert "How it is served" in page
+    assert "int8-static agrees with torch on" in page
+    assert "fp32 serves 32 1" in page
+    assert "int8-static 32 –" in page
+
+
 def test_failed_gates_come_first(grace: Browser, world: World) -> None:
     failed = gate("size", 700.0, 600.0, "MB is the size of the bundle", passed=False)
     world.candidate(evidence=evidence_of(gates=[*evidence_of()["gates"], failed]))
