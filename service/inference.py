@@ -67,9 +67,12 @@ class Inference:
         metadata: Mapping[str, str],
         top_k: int,
         gone: Gone,
+        timeout: float | None = None,
         pinned: Part | None = None,
     ) -> list[Answer]:
         """The answers to `texts`, in their order. `gone` returns when the caller has left.
+
+        `timeout`: seconds after which the caller wants no answer any more; the server's own deadline holds, too.
 
         The rollout decides who answers, unless the caller has `pinned` a version; then no other answers in its place.
 
@@ -87,7 +90,8 @@ class Inference:
             top_k=top_k,
         )
         part = pinned or route.part(call.unit)
-        deadline = call.loop.time() + self._settings.deadline_seconds
+        longest = self._settings.deadline_seconds
+        deadline = call.loop.time() + (longest if timeout is None else min(timeout, longest))
         await self._answered(call, _works(call, range(len(texts)), ids, texts, part), deadline, gone)
         if call.failures and part.variant is Variant.CANDIDATE and pinned is None:
             # callers must not suffer for the experiment; outside of the rollout, or these would bias the champion's arm
@@ -144,7 +148,7 @@ def _works(call: Call, rows: Sequence[int], ids: Sequence[str], texts: Sequence[
 async def _first_of(done: asyncio.Future[None], deadline: float, gone: Gone) -> None:
     """Return when `done` is; raise DeadlineExceeded or CallerGone where that comes first."""
     loop = done.get_loop()
-    await asyncio.wait((done,), timeout=min(PATIENCE_SECONDS, deadline - loop.time()))
+    await asyncio.wait((done,), timeout=max(min(PATIENCE_SECONDS, deadline - loop.time()), 0))
     if done.done():
         return
     watcher = asyncio.ensure_future(gone())

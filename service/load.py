@@ -178,6 +178,7 @@ class Connection:
         self._head = (
             f"POST {parts.path.rstrip('/')}/v1/models/{quote(plan.model, safe='')}/predict HTTP/1.1\r\n"
             f"Host: {parts.netloc.rpartition('@')[2]}\r\nAuthorization: Bearer {plan.api_key}\r\n"
+            f"X-Request-Timeout: {plan.timeout:g}\r\n"
             "Content-Type: application/json\r\nContent-Length: "
         ).encode()
         self._timeout = plan.timeout

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+from fastapi import Header
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 from monitoring.core.errors import InvalidInput, TooLarge
@@ -28,6 +29,18 @@ MetadataName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=256)]
 Metadata = Annotated[dict[MetadataName, MetadataValue], Field(max_length=16)]
 TopK = Annotated[int, Field(ge=1, le=1000, description="how many of the likeliest labels to return")]
+
+
+Timeout = Annotated[
+    float | None,
+    Header(
+        alias="X-Request-Timeout",
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds after which the caller wants no answer any more: 504 then, and no work is done for it",
+        examples=[0.5],
+    ),
+]
 
 
 class Shape(BaseModel):
@@ -189,7 +202,7 @@ MEANINGS = {
     404: "No such model, version or prediction.",
     413: "Over a limit.",
     422: "An input cannot be used; `field` names it.",
-    429: "The queue is full; try again after `Retry-After` seconds.",
+    429: "Too much waits already; try again after `Retry-After` seconds.",
     503: "Not ready; try again after `Retry-After` seconds.",
     504: "No answer within the deadline.",
 }

@@ -25,7 +25,7 @@ from service.context import context_of
 from service.engine.work import Answer
 from service.routes.predict import until_gone
 from service.routing import Part
-from service.schemas import PROTOCOL_ERRORS, Key, ProtocolErrorResponse, check_texts
+from service.schemas import PROTOCOL_ERRORS, Key, ProtocolErrorResponse, Timeout, check_texts
 from service.version import program_version
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=PROTOCOL_ERRORS)
@@ -154,10 +154,14 @@ async def version_ready(request: Request, model: str, version: str) -> Response:
     openapi_extra={"security": SECURITY},
 )
 async def infer(
-    request: Request, model: str, body: InferRequest, _: Annotated[Principal, Depends(require(Role.PREDICT))]
+    request: Request,
+    model: str,
+    body: InferRequest,
+    _: Annotated[Principal, Depends(require(Role.PREDICT))],
+    timeout: Timeout = None,
 ) -> Response:
     """The same engine as the plain route."""
-    return await _infer(request, model, body, None)
+    return await _infer(request, model, body, timeout, None)
 
 
 @router.post(
@@ -174,9 +178,10 @@ async def infer_with_version(
     version: str,
     body: InferRequest,
     _: Annotated[Principal, Depends(require(Role.PREDICT))],
+    timeout: Timeout = None,
 ) -> Response:
     """That version answers, or none does."""
-    return await _infer(request, model, body, await pin(request, model, version))
+    return await _infer(request, model, body, timeout, await pin(request, model, version))
 
 
 async def pin(request: Request, model: str, version: str) -> Part:
@@ -188,14 +193,23 @@ async def pin(request: Request, model: str, version: str) -> Part:
     return part
 
 
-async def _infer(request: Request, model: str, body: InferRequest, pinned: Part | None) -> Response:
+async def _infer(
+    request: Request, model: str, body: InferRequest, timeout: float | None, pinned: Part | None
+) -> Response:
     context = context_of(request)
     refuse_binary(request, body)
     texts = texts_of(body)
     wanted = wanted_outputs(body)
     check_texts(texts, context.settings.server)
     answers = await context.inference.predict(
-        model, texts, key=body.parameters.key, metadata={}, top_k=1, gone=lambda: until_gone(request), pinned=pinned
+        model,
+        texts,
+        key=body.parameters.key,
+        metadata={},
+        top_k=1,
+        gone=lambda: until_gone(request),
+        timeout=timeout,
+        pinned=pinned,
     )
     return Response(orjson.dumps(_response(model, body, answers, wanted)), media_type="application/json")
 

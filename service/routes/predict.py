@@ -11,7 +11,7 @@ from monitoring.core.types import Principal, Role
 from service.auth import SECURITY, require
 from service.context import context_of
 from service.engine.work import Answer
-from service.schemas import ERRORS, PredictRequest, PredictResponse, check_texts
+from service.schemas import ERRORS, PredictRequest, PredictResponse, Timeout, check_texts
 
 router = APIRouter(tags=["inference"])
 
@@ -24,14 +24,24 @@ router = APIRouter(tags=["inference"])
     openapi_extra={"security": SECURITY},
 )
 async def predict(
-    request: Request, model: str, body: PredictRequest, _: Annotated[Principal, Depends(require(Role.PREDICT))]
+    request: Request,
+    model: str,
+    body: PredictRequest,
+    _: Annotated[Principal, Depends(require(Role.PREDICT))],
+    timeout: Timeout = None,
 ) -> Response:
     """Answers with label, calibrated probability, prediction id, and the version and variant that answered."""
     context = context_of(request)
     check_texts(body.inputs, context.settings.server)
     top_k = body.top_k or context.settings.server.top_k
     answers = await context.inference.predict(
-        model, body.inputs, key=body.key, metadata=body.metadata, top_k=top_k, gone=lambda: until_gone(request)
+        model,
+        body.inputs,
+        key=body.key,
+        metadata=body.metadata,
+        top_k=top_k,
+        gone=lambda: until_gone(request),
+        timeout=timeout,
     )
     content = {"model": model, "predictions": [_prediction(answer, top_k) for answer in answers]}
     return Response(orjson.dumps(content), media_type="application/json")
