@@ -1,4 +1,4 @@
-"""The outermost layer: refuses bodies that are too large before reading them whole, and measures every request.
+"""The outermost layer: refuses bodies that are too large before reading them whole, unpacks, and measures.
 
 It also bounds what all bodies together hold: many callers who send much, slowly, would else fill memory before the
 queue could refuse any of them.
@@ -11,7 +11,8 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from monitoring.core.errors import Overloaded, TooLarge
+from monitoring.core.errors import InvalidInput, Overloaded, TooLarge
+from service.decoding import decoded
 from service.metrics import Metrics
 from service.routes.errors import response_to, status_of
 
@@ -46,7 +47,7 @@ class Edge:
         try:
             first = await self._whole_body(scope, receive, held)
             await self._app(scope, _after(first, receive), watched_send)
-        except (TooLarge, Overloaded) as error:
+        except (InvalidInput, Overloaded) as error:
             status = status_of(error)
             response = response_to(error, scope["path"])
             response.headers["Connection"] = "close"  # the rest of the body is not going to be read
@@ -57,11 +58,12 @@ class Edge:
             self._metrics.request(_route_of(scope), method, status, time.perf_counter() - began)
 
     async def _whole_body(self, scope: Scope, receive: Receive, held: list[int]) -> Message:
-        """The body as one message, or the news that the caller left. Raises TooLarge or Overloaded.
+        """The body as one message, or the news that the caller left. Raises InvalidInput or Overloaded.
 
         `held` counts what this request holds of the room for all bodies, for the caller to give back.
         """
-        announced = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "0")
         self._check(int(announced) if announced.isdecimal() else 0)
         chunks, size, more = [], 0, True
         while more:
@@ -73,7 +75,10 @@ class Edge:
             self._check(size)
             self._hold(len(chunks[-1]), held)
             more = message.get("more_body", False)
-        return {"type": "http.request", "body": b"".join(chunks), "more_body": False}
+        encoding = headers.get("content-encoding", "")
+        body = decoded(b"".join(chunks), encoding, limit=self._max_body_bytes) if encoding else b"".join(chunks)
+        self._hold(max(len(body) - size, 0), held)
+        return {"type": "http.request", "body": body, "more_body": False}
 
     def _hold(self, size: int, held: list[int]) -> None:
         if self._held + size > self._max_bodies_bytes:
