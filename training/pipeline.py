@@ -28,7 +28,7 @@ from training.snapshot import RECENT_HOLDOUT, RECENT_UNLABELLED, Part, Snapshot,
 from training.trained import Conclude, Trained, code_version, register
 from training.verdict import evidence, measure_speed, run_gates, size_mb
 
-PARITY_TEXTS = 512
+PARITY_TEXTS = 400
 
 
 def run(plan: Plan, workshop: Workshop, *, actor: str, conclude: Conclude | None = None) -> Trained:
