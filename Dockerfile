@@ -29,14 +29,16 @@ RUN pip install --no-cache-dir --constraint /requirements.lock \
     "$(echo /wheels/leeway-*.whl)[postgres,train,offline-model]"
 
 FROM python:3.11-slim AS runtime
-RUN useradd --uid 10001 --create-home leeway && install --directory --owner leeway --group leeway /var/lib/leeway
+RUN groupadd --gid 10001 leeway && useradd --uid 10001 --gid leeway --create-home leeway && \
+    install --directory --mode 700 --owner leeway --group leeway /var/lib/leeway
 # Inside a container 127.0.0.1 is the container: it is the published port that says who may connect.
 ENV PATH=/opt/leeway/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     LEEWAY_HOME=/var/lib/leeway \
     LEEWAY_SERVER__HOST=0.0.0.0 \
     LEEWAY_MONITOR__HOST=0.0.0.0
-USER leeway
+# by number, so that Kubernetes can see that it is not root
+USER 10001:10001
 WORKDIR /home/leeway
 VOLUME /var/lib/leeway
 

@@ -4,12 +4,14 @@
 #   make demo PYTHON=python3.12          another Python, 3.11 or newer
 #   make demo TORCH_INDEX=URL            another wheel index for torch, such as its own for machines without CUDA
 #   make demo DEMO_ARGS="--yes --exit"   no questions; exit 0 only where the loop closed
+#   make observe OBSERVE_ARGS="--every 5s"    Prometheus and Alertmanager beside a `leeway up`; LEEWAY_TOOLS=FOLDER holds them
 #   make bench-verdicts DATA=FOLDER RUNS=50 RIVALS=river,nannyml    docs/verdicts.md says what these are
 
 PYTHON      ?= python3
 VENV        ?= .venv
 TORCH_INDEX ?=
 DEMO_ARGS   ?=
+OBSERVE_ARGS ?=
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 
 # Compiling a module when it is first imported, not all of them, halves the install.
@@ -21,13 +23,16 @@ TORCH  := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow check bench bench-verdicts lock clean
+.PHONY: help demo observe test test-slow check bench bench-verdicts lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: $(VENV)/.installed ## play the whole loop: drift, alert, retraining, approval, rollout
 	$(BIN)/leeway demo $(DEMO_ARGS)
+
+observe: $(VENV)/.installed-dev ## a real Prometheus and Alertmanager beside a live Leeway; alerts arrive in the terminal
+	$(BIN)/python -m grafana.observe $(OBSERVE_ARGS)
 
 test: check ## the checks, then unit, contract and integration tests
 	$(BIN)/pytest $(PYTEST_ARGS)

@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
-from grafana.panels import BAD, BUSY, DATASOURCE, Panel
+from grafana.panels import BAD, BUSY, DATASOURCE, WATCH, Panel
 from grafana.queries import MODEL, ledger, select
 
 OVERVIEW = "leeway-overview"
+SERVING = "leeway-serving"
 DRIFT = "leeway-drift"
+CALIBRATION = "leeway-calibration"
+ROLLOUT = "leeway-rollout"
+RETRAINING = "leeway-retraining"
+MONITORING = "leeway-monitoring"
+TITLES = MappingProxyType(
+    {
+        OVERVIEW: "Overview",
+        SERVING: "Serving",
+        DRIFT: "Drift and quality",
+        CALIBRATION: "Calibration",
+        ROLLOUT: "Rollout",
+        RETRAINING: "Retraining",
+        MONITORING: "Monitoring itself",
+    }
+)
 CONSOLE = "http://127.0.0.1:8080/console"
 RUNBOOKS = "/public/runbooks/README.md"  # Grafana itself serves docs/runbooks there, see docker-compose.yml
-ANNOTATION_STEP = "1m"
+STEP_SECONDS = 60
+ANNOTATION_STEP = f"{STEP_SECONDS}s"
 
 Rows = Mapping[str, Sequence[Panel]]
 
 
-def board(*, uid: str, title: str, description: str, rows: Rows) -> dashboard.Dashboard:
+def board(uid: str, description: str, rows: Rows) -> dashboard.Dashboard:
     """A dashboard with `rows`; panels are numbered as they stand, and a line of them is 24 columns wide."""
     made = (
-        dashboard.Dashboard(title)
+        dashboard.Dashboard(f"Leeway / {TITLES[uid]}")
         .uid(uid)
         .description(description)
         .tags(["leeway"])
@@ -91,6 +109,11 @@ def _annotations() -> Iterable[dashboard.AnnotationQuery]:
         f"max by (model, version) ({champion}) unless max by (model, version) ({champion} offset {ANNOTATION_STEP})"
     )
     yield _annotation("Promotions", BUSY, promoted, title="promoted", text="{{version}}")
+    since = ledger("leeway_baseline_timestamp_seconds", MODEL, by="model, version")
+    changed = f"time() - {since} < {STEP_SECONDS}"
+    yield _annotation(
+        "Baseline changes", WATCH, changed, title="judged anew", text="against the baseline of {{version}}"
+    )
 
 
 def _annotation(name: str, color: str, expr: str, *, title: str, text: str) -> dashboard.AnnotationQuery:
@@ -109,9 +132,9 @@ def _annotation(name: str, color: str, expr: str, *, title: str, text: str) -> d
 
 
 def _links(uid: str) -> Iterable[dashboard.DashboardLink]:
-    other = {OVERVIEW: ("Drift and quality", DRIFT), DRIFT: ("Overview", OVERVIEW)}
-    title, target = other[uid]
-    yield _link(title, f"/d/{target}", icon="dashboard").include_vars(True).keep_time(True)
+    for other, title in TITLES.items():
+        if other != uid:
+            yield _link(title, f"/d/{other}", icon="dashboard").include_vars(True).keep_time(True)
     yield _link("Console", CONSOLE, icon="external link").target_blank(True)
     yield _link("Runbooks", RUNBOOKS, icon="doc").target_blank(True)
 

@@ -5,26 +5,24 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as builders
 
 from grafana.board import DRIFT, board
+from grafana.meanings import SIGNAL_STATES, TOLERATED_LOSS, VERDICTS
 from grafana.panels import BAD, BUSY, QUIET, WATCH, Panel, distribution, number, series, states_over_time
-from grafana.queries import MODEL, VERSION, Query, ledger, mean, rate, select, total_rate
+from grafana.queries import MODEL, VERSION, Query, ledger, limit, mean, rate, select, total_rate
 
 VERSIONS = "model, version"
-SIGNALS = "version, signal"
-VERDICTS = {-1: ("inconclusive", BUSY), 0: ("stable", QUIET), 1: ("notice", WATCH), 2: ("drift", BAD)}
-TOLERATED_LOSS = 0.03  # accuracy points; monitor.tolerated_loss
-CALIBRATION_GATE = 0.08  # gates.max_calibration_error
+SIGNALS = "model, signal"  # of the champion alone
+BOUND_VALUE = 'bound="value"'
 
 
 def dashboard() -> builders.Dashboard:
     """Leeway / Drift and quality."""
     return board(
-        uid=DRIFT,
-        title="Leeway / Drift and quality",
-        description="The verdict on each version, the evidence for it, and how right its answers are.",
-        rows={
+        DRIFT,
+        "The verdict on each version, the evidence for it, and how right its answers are.",
+        {
             "Verdict": _verdict(),
             "Drift": _drift(),
-            "Accuracy and calibration": _quality(),
+            "Accuracy": _quality(),
             "Predictions": _predictions(),
         },
     )
@@ -36,8 +34,8 @@ def _of_version(metric: str, *matchers: str, by: str = VERSIONS) -> str:
 
 def _verdict() -> list[Panel]:
     baseline = _of_version("leeway_accuracy_baseline")
-    estimated = _of_version("leeway_accuracy_estimated", 'bound="value"')
-    realised = _of_version("leeway_accuracy_realised", 'bound="value"')
+    estimated = _of_version("leeway_accuracy_estimated", BOUND_VALUE)
+    realised = _of_version("leeway_accuracy_realised", BOUND_VALUE)
     watched = select("leeway_monitored_predictions_total", MODEL, VERSION)
     return [
         number(
@@ -107,81 +105,102 @@ def _drift() -> list[Panel]:
                 Query(_of_version("leeway_detector_log_threshold"), "{{version}} threshold"),
             ],
             unit="none",
-            dashed="/ threshold$/",
+            bound="/ threshold$/",
+        ),
+        series(
+            "Statistic by signal",
+            "Two-sample statistic of the champion's newest window against its baseline; of what kind depends on the "
+            "signal, so each is comparable with itself alone. Whether it is large is the effect's to say.",
+            [Query(statistic, "{{model}} {{signal}}")],
+            unit="none",
+            minimum=None,
+            many=True,
+            logarithmic=True,
+        ),
+        states_over_time(
+            "Signals",
+            "Which signals of the champion's newest window have moved, and which beyond their leeway.",
+            [Query(_of_version("leeway_drift_signal_severity", by=SIGNALS), "{{model}} {{signal}}")],
+            SIGNAL_STATES,
+            width=12,
+            tall=True,
         ),
         series(
             "Effect over the leeway",
             "Size of each signal's shift divided by the shift that is tolerated. At 1, the dashed line, it matters.",
-            [Query(f"{effect} / {threshold}", "{{version}} {{signal}}")],
+            [Query(f"{effect} / {threshold}", "{{model}} {{signal}}")],
             unit="none",
             limits=[(1, BAD)],
-        ),
-        series(
-            "Window statistic by signal",
-            "Two-sample statistic of the newest window against the baseline, with the tolerated shift dashed. Whether "
-            "a shift is significant is judged apart from whether it is large.",
-            [
-                Query(statistic, "{{version}} {{signal}}"),
-                Query(f"max by (version) ({threshold})", "{{version}} tolerated"),
-            ],
-            unit="none",
-            dashed="/ tolerated$/",
-        ),
-        series(
-            "Effect by signal",
-            "Size of each signal's shift: Jensen-Shannon or Kolmogorov-Smirnov distance, from 0 to 1. Confidence, "
-            "entropy, predicted classes, text length and embedding are told apart.",
-            [Query(effect, "{{version}} {{signal}}")],
-            unit="none",
-        ),
-        series(
-            "Alarms raised",
-            "Alarms in the last hour, by name. An episode is counted once, when it opens.",
-            [
-                Query(
-                    f"max by (model, name) (increase({select('leeway_alarms_total', MODEL)}[1h]))",
-                    "{{model}}: {{name}}",
-                )
-            ],
-            unit="short",
-            limits=[(1, BAD)],
+            many=True,
+            width=12,
+            tall=True,
         ),
     ]
 
 
 def _quality() -> list[Panel]:
     bounds = f"{VERSIONS}, bound"
+    baseline = _of_version("leeway_accuracy_baseline")
     return [
         series(
-            "Accuracy",
-            "Estimated without labels, beside realised on outcome-blind labels, both with their bounds dashed, and the "
-            "accuracy at the baseline.",
+            "Estimated accuracy",
+            "Of each window, without its labels, with its bounds and the accuracy at the baseline (grey).",
             [
-                Query(_of_version("leeway_accuracy_estimated", by=bounds), "{{version}} estimated {{bound}}"),
-                Query(_of_version("leeway_accuracy_realised", by=bounds), "{{version}} realised {{bound}}"),
-                Query(_of_version("leeway_accuracy_baseline"), "{{version}} baseline"),
+                Query(_of_version("leeway_accuracy_estimated", by=bounds), "{{version}} {{bound}}"),
+                Query(baseline, "{{version}} baseline"),
             ],
             unit="percentunit",
             minimum=None,
             maximum=1,
-            width=12,
             dashed="/ (low|high|baseline)$/",
         ),
         series(
-            "Calibration",
-            "How far stated probabilities are from the truth on labelled predictions: debiased ECE, smooth ECE and the "
-            "Brier score. The dashed line is the gate for a new version's debiased ECE.",
-            [Query(_of_version("leeway_calibration_error", by=f"{VERSIONS}, metric"), "{{version}} {{metric}}")],
-            unit="none",
-            limits=[(CALIBRATION_GATE, BAD)],
-            width=6,
+            "Realised accuracy",
+            "On the newest outcome-blind labels, with its bounds and the accuracy at the baseline (grey).",
+            [
+                Query(_of_version("leeway_accuracy_realised", by=bounds), "{{version}} {{bound}}"),
+                Query(baseline, "{{version}} baseline"),
+            ],
+            unit="percentunit",
+            minimum=None,
+            maximum=1,
+            dashed="/ (low|high|baseline)$/",
         ),
         series(
-            "Labels over time",
-            "Outcome-blind labels that have come for each version. Where they stop coming, only the estimate is left.",
+            "Accuracy lost",
+            "Accuracy at the baseline minus accuracy now, estimated and realised. The red line is what is tolerated.",
+            [
+                Query(f"{baseline} - {_of_version('leeway_accuracy_estimated', BOUND_VALUE)}", "{{version}} estimated"),
+                Query(f"{baseline} - {_of_version('leeway_accuracy_realised', BOUND_VALUE)}", "{{version}} realised"),
+                Query(limit("tolerated_loss"), "tolerated"),
+            ],
+            unit="percentunit",
+            minimum=None,
+            bound="/^tolerated$/",
+        ),
+        series(
+            "Proof of loss",
+            "Log e-value against 'accuracy is within what is tolerated', by labels. At the red line it is proven.",
+            [
+                Query(_of_version("leeway_label_test_log_statistic", 'test="loss"'), "{{version}}"),
+                Query(limit("label_log_threshold"), "proven"),
+            ],
+            unit="none",
+            minimum=None,
+            bound="/^proven$/",
+        ),
+        series(
+            "Labelled predictions",
+            "Labels that have come for each version. Where they stop coming, only the estimate is left.",
             [Query(_of_version("leeway_labelled_predictions"), "{{version}}")],
             unit="short",
-            width=6,
+        ),
+        series(
+            "Feedback",
+            "New labels and ratings by source. Only ground truth and random samples judge a model.",
+            [Query(total_rate("leeway_feedback_total", by="source"), "{{source}}")],
+            unit="cps",
+            stacked=True,
         ),
     ]
 

@@ -1,68 +1,135 @@
-"""The overview: does it answer, who answers, does a person have to act, and is anybody watching?"""
+"""The overview: are the objectives kept, who answers, does a person have to act, and is anybody watching?"""
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard as builders
 
 from grafana.board import OVERVIEW, board
+from grafana.meanings import (
+    ERROR_BUDGET,
+    FIRING,
+    HOUR,
+    LATENCY_OBJECTIVE,
+    LOST,
+    PAGE,
+    PHASES,
+    SLOW_BUDGET,
+    STALE,
+    TICKET,
+    VERDICTS,
+)
 from grafana.panels import BAD, BUSY, QUIET, WATCH, Panel, listing, number, series, states_over_time
 from grafana.queries import (
+    ASKED,
     MODEL,
     PREDICTING,
     VERSION,
     Query,
+    by_state,
+    growth,
     ledger,
-    mean,
+    limit,
     quantile,
     ratio,
     select,
     total_rate,
 )
 
-LATENCY_OBJECTIVE = 0.2  # seconds; rollout.latency_slo_ms
-STALE, LOST = 60.0, 300.0  # seconds without a look; the second is the alert's limit
-HOUR = 3600.0
-FIRING = {0: ("quiet", QUIET), 1: ("firing", BAD)}
-PHASES = {1: ("pending", BUSY), 2: ("running", QUIET), 3: ("inconclusive", WATCH)}
+REQUESTS = "leeway_http_requests_total"
+FAILED = 'status=~"5.."'
+DURATION = "leeway_request_duration_seconds"
+FAST = f'le="{LATENCY_OBJECTIVE}"'
 
 
 def dashboard() -> builders.Dashboard:
     """Leeway / Overview."""
     return board(
-        uid=OVERVIEW,
-        title="Leeway / Overview",
-        description="Requests, models, rollouts, and what waits for a person.",
-        rows={
+        OVERVIEW,
+        "Objectives, models, alerts, and what waits for a person.",
+        {
+            "Objectives, over the time shown": _objectives(),
             "Now": _now(),
-            "Requests": _requests(),
-            "Models and rollouts": _models(),
-            "Alerts and work": _work(),
-            "The watch itself": _watch(),
+            "Service": _service(),
+            "Models": _models(),
+            "Alerts and what waits": _alerts(),
         },
     )
 
 
+def _objectives() -> list[Panel]:
+    failed = ratio(f"({growth(REQUESTS, ASKED, FAILED)} or vector(0))", growth(REQUESTS, ASKED))
+    fast = ratio(growth(f"{DURATION}_bucket", PREDICTING, FAST), growth(f"{DURATION}_count", PREDICTING))
+    estimated = ledger("leeway_accuracy_estimated", MODEL, VERSION, 'bound="value"', by="model, version")
+    realised = ledger("leeway_accuracy_realised", MODEL, VERSION, 'bound="value"', by="model, version")
+    return [
+        number(
+            "Availability",
+            "Share of requests not answered with a 5xx status. The objective is 99.9 %.",
+            Query(f"1 - {failed}", "available"),
+            unit="percentunit",
+            base=BAD,
+            limits=[(0.99, WATCH), (1 - ERROR_BUDGET, QUIET)],
+        ),
+        number(
+            "Error budget spent",
+            "Errors beside the 0.1 % that the objective allows: at 100 % the time shown has used all of its budget.",
+            Query(f"({failed}) / {ERROR_BUDGET}", "spent"),
+            unit="percentunit",
+            limits=[(0.5, WATCH), (1, BAD)],
+        ),
+        number(
+            "Fast answers",
+            "Share of prediction requests answered within 200 ms. The objective is 99 %.",
+            Query(fast, "fast"),
+            unit="percentunit",
+            base=BAD,
+            limits=[(0.95, WATCH), (1 - SLOW_BUDGET, QUIET)],
+        ),
+        number(
+            "Latency budget spent",
+            "Slow answers beside the 1 % that the objective allows: at 100 % the time shown has used all of it.",
+            Query(f"(1 - {fast}) / {SLOW_BUDGET}", "spent"),
+            unit="percentunit",
+            limits=[(0.5, WATCH), (1, BAD)],
+        ),
+        number(
+            "Estimated accuracy",
+            "Accuracy of each champion on its newest window, estimated without labels.",
+            Query(estimated, "{{version}}"),
+            unit="percentunit",
+            base=BUSY,
+        ),
+        number(
+            "Realised accuracy",
+            "Accuracy of each champion on its newest outcome-blind labels. Nothing until labels have come.",
+            Query(realised, "{{version}}"),
+            unit="percentunit",
+            base=BUSY,
+        ),
+    ]
+
+
 def _now() -> list[Panel]:
-    failed = total_rate("leeway_http_requests_total", 'status=~"5.."')
-    every = total_rate("leeway_http_requests_total")
+    failed, every = total_rate(REQUESTS, ASKED, FAILED), total_rate(REQUESTS, ASKED)
     return [
         number(
             "Requests",
-            "HTTP requests per second over all routes and instances.",
+            "HTTP requests per second over all instances, probes and scrapes left out.",
             Query(every, "requests"),
             unit="reqps",
+            base=BUSY,
         ),
         number(
             "Errors",
             "Share of requests answered with a 5xx status. The error budget allows 0.1 %.",
             Query(ratio(f"({failed} or vector(0))", every), "errors"),
             unit="percentunit",
-            limits=[(0.001, WATCH), (0.01, BAD)],
+            limits=[(ERROR_BUDGET, WATCH), (10 * ERROR_BUDGET, BAD)],
         ),
         number(
             "Latency, p99",
             "99 of 100 prediction requests were answered faster than this. The objective is 200 ms.",
-            Query(quantile(0.99, "leeway_request_duration_seconds", PREDICTING), "p99"),
+            Query(quantile(0.99, DURATION, PREDICTING), "p99"),
             unit="s",
             limits=[(LATENCY_OBJECTIVE, WATCH), (5 * LATENCY_OBJECTIVE, BAD)],
         ),
@@ -92,63 +159,48 @@ def _now() -> list[Panel]:
     ]
 
 
-def _requests() -> list[Panel]:
-    duration = "leeway_request_duration_seconds"
-    stages = "leeway_stage_duration_seconds"
+def _service() -> list[Panel]:
+    failed = ratio(f"({total_rate(REQUESTS, ASKED, FAILED)} or vector(0))", total_rate(REQUESTS, ASKED))
+    fast = ratio(total_rate(f"{DURATION}_bucket", PREDICTING, FAST), total_rate(f"{DURATION}_count", PREDICTING))
     return [
         series(
             "Requests by status",
             "Every HTTP request by the status it was answered with. 429 and 503 mean that the queue was full.",
-            [Query(total_rate("leeway_http_requests_total", by="status"), "{{status}}")],
+            [Query(total_rate(REQUESTS, by="status"), "{{status}}")],
             unit="reqps",
             stacked=True,
-        ),
-        series(
-            "Texts without an answer",
-            "Predictions that failed: the model raised, the deadline passed, or the queue was full.",
-            [Query(total_rate("leeway_prediction_errors_total", MODEL, by="model, reason"), "{{model}}: {{reason}}")],
-            unit="cps",
-            limits=[(0.1, WATCH)],
         ),
         series(
             "Latency of predictions",
             "From request line to last byte, for the prediction routes. The dashed line is the objective of 200 ms.",
             [
-                Query(quantile(0.5, duration, PREDICTING), "p50"),
-                Query(quantile(0.95, duration, PREDICTING), "p95"),
-                Query(quantile(0.99, duration, PREDICTING), "p99"),
-                Query(mean(duration, PREDICTING), "mean"),
+                Query(quantile(0.5, DURATION, PREDICTING), "p50"),
+                Query(quantile(0.95, DURATION, PREDICTING), "p95"),
+                Query(quantile(0.99, DURATION, PREDICTING), "p99"),
             ],
             unit="s",
             limits=[(LATENCY_OBJECTIVE, BAD)],
         ),
         series(
-            "Where the time goes, p95",
-            "Time a batch spends waiting in the queue, in the tokenizer and in the model.",
-            [Query(quantile(0.95, stages, by="stage"), "{{stage}}")],
-            unit="s",
-            limits=[(LATENCY_OBJECTIVE, BAD)],
-        ),
-        series(
-            "Texts waiting for the model",
-            "Depth of the inference queue. By default requests are refused from 1,024 waiting texts on.",
-            [Query(f"sum by (model) ({select('leeway_queue_depth', MODEL)})", "{{model}}")],
-            unit="short",
-            limits=[(512, WATCH), (1024, BAD)],
-        ),
-        series(
-            "Texts per model call",
-            "Mean size of a batch. It grows with the load; near 32, the default largest batch, the machine is busy.",
-            [Query(mean("leeway_batch_size"), "texts per call")],
-            unit="short",
-            limits=[(32, WATCH)],
+            "Budget burn",
+            "How many times faster than allowed the budgets of errors and of slow answers are spent. At 1 a budget "
+            "just lasts; the dashed lines are where a ticket (6) and a page (14.4) come, if it goes on. Cut off at 30.",
+            [
+                Query(f"{failed} / {ERROR_BUDGET}", "errors"),
+                Query(f"(1 - {fast}) / {SLOW_BUDGET}", "slow answers"),
+            ],
+            unit="none",
+            maximum=30,
+            limits=[(TICKET, WATCH), (PAGE, BAD)],
         ),
     ]
 
 
 def _models() -> list[Panel]:
-    agreeing = total_rate("leeway_shadow_pairs_total", MODEL, VERSION, 'agree="true"', by="model, version")
-    pairs = total_rate("leeway_shadow_pairs_total", MODEL, VERSION, by="model, version")
+    def of_version(metric: str) -> str:
+        return ledger(metric, MODEL, VERSION, 'bound="value"', by="model, version")
+
+    baseline = ledger("leeway_accuracy_baseline", MODEL, VERSION, by="model, version")
     return [
         series(
             "Predictions by version",
@@ -163,44 +215,41 @@ def _models() -> list[Panel]:
             stacked=True,
         ),
         series(
-            "Traffic share",
-            "Share of callers' answers that each version gives, as routed now. A shadow's answers reach no caller.",
+            "Accuracy",
+            "Of each champion: estimated without labels, realised on outcome-blind labels, at the baseline (dashed).",
             [
-                Query(
-                    f"avg by (version, variant) ({select('leeway_traffic_share', MODEL, VERSION)})",
-                    "{{version}} {{variant}}",
-                )
+                Query(of_version("leeway_accuracy_estimated"), "{{version}} estimated"),
+                Query(of_version("leeway_accuracy_realised"), "{{version}} realised"),
+                Query(baseline, "{{version}} baseline"),
             ],
             unit="percentunit",
+            minimum=None,
             maximum=1,
-            stacked=True,
+            dashed="/ baseline$/",
+        ),
+        series(
+            "Accuracy lost",
+            "Accuracy at the baseline minus accuracy now. The red line is what the settings tolerate.",
+            [
+                Query(f"{baseline} - {of_version('leeway_accuracy_estimated')}", "{{version}} estimated"),
+                Query(f"{baseline} - {of_version('leeway_accuracy_realised')}", "{{version}} realised"),
+                Query(limit("tolerated_loss"), "tolerated"),
+            ],
+            unit="percentunit",
+            minimum=None,
+            bound="/^tolerated$/",
+        ),
+        states_over_time(
+            "Verdict",
+            "The verdict on each window of each champion. Drift is a move beyond the leeway; notice, one within it.",
+            [Query(ledger("leeway_drift_severity", MODEL, VERSION, by="model, version"), "{{version}}")],
+            VERDICTS,
         ),
         states_over_time(
             "Rollout",
             "Phase of each model's open rollout. Inconclusive: it is paused until a person decides.",
-            [Query(_phase(), "{{model}}")],
+            [Query(by_state("leeway_rollout_phase", "phase", PHASES), "{{model}}")],
             PHASES,
-        ),
-        series(
-            "Candidate minus champion",
-            "Difference of accuracy in the rollout with its anytime-valid bounds. Above 0 the candidate is better.",
-            [
-                Query(
-                    ledger("leeway_rollout_difference", MODEL, by="model, bound"),
-                    "{{model}} {{bound}}",
-                )
-            ],
-            unit="percentunit",
-            minimum=None,
-            limits=[(0, BUSY)],
-            dashed="/ (low|high)$/",
-        ),
-        series(
-            "Shadow agreement",
-            "Share of shadowed texts on which candidate and champion give the same label.",
-            [Query(ratio(agreeing, pairs), "{{version}}")],
-            unit="percentunit",
-            maximum=1,
         ),
         listing(
             "Versions",
@@ -215,26 +264,27 @@ def _models() -> list[Panel]:
     ]
 
 
-def _phase() -> str:
-    """The open rollout's phase as one number a model, in the order of PHASES."""
-    matchers = [(value, f'phase="{name}"') for value, (name, _) in PHASES.items()]
-    phases = (f"{value} * {select('leeway_rollout_phase', MODEL, matcher)}" for value, matcher in matchers)
-    return f"max by (model) ({' or '.join(phases)})"
-
-
-def _work() -> list[Panel]:
+def _alerts() -> list[Panel]:
     return [
         states_over_time(
             "Alerts",
             "Open alert episodes over time. Each name has a page in the runbooks.",
-            [Query(ledger("leeway_alert_active", MODEL, by="model, name"), "{{model}}: {{name}}")],
+            [Query(ledger("leeway_alert_active", MODEL, by="model, name"), "{{name}}")],
             FIRING,
+            width=12,
         ),
         series(
-            "Training jobs",
-            "Jobs in the ledger by state. A job that stays queued has no worker.",
-            [Query(f"sum by (state) ({ledger('leeway_jobs', MODEL, by='model, state')})", "{{state}}")],
+            "Alarms raised",
+            "Alert episodes opened in the last hour, by name.",
+            [
+                Query(
+                    f"max by (model, name) (increase({select('leeway_alarms_total', MODEL)}[1h]))",
+                    "{{name}}",
+                )
+            ],
             unit="short",
+            reach=1,
+            width=6,
         ),
         series(
             "Waiting for approval",
@@ -242,55 +292,6 @@ def _work() -> list[Panel]:
             [Query(ledger("leeway_approval_wait_seconds", MODEL), "{{model}}")],
             unit="s",
             limits=[(24 * HOUR, WATCH)],
-        ),
-    ]
-
-
-def _watch() -> list[Panel]:
-    return [
-        series(
-            "Since the monitor's last look",
-            "Age of the newest monitoring tick of each model. It is a saw of about ten seconds while all is well.",
-            [Query(f"time() - {ledger('leeway_monitor_last_tick_timestamp_seconds', MODEL)}", "{{model}}")],
-            unit="s",
-            limits=[(STALE, WATCH), (LOST, BAD)],
-        ),
-        series(
-            "Prediction log lag",
-            "Time since every spooled prediction was in the prediction log. Labels join only what is there.",
-            [Query(f"max({select('leeway_prediction_log_lag_seconds')})", "lag")],
-            unit="s",
-            limits=[(STALE, WATCH), (600, BAD)],
-        ),
-        series(
-            "Spool",
-            "Bytes of predictions that wait to be shipped. By default rows are dropped beyond 1 GiB.",
-            [Query(f"sum by (instance) ({select('leeway_spool_bytes')})", "{{instance}}")],
-            unit="bytes",
-            limits=[(2**29, WATCH), (2**30, BAD)],
-        ),
-        series(
-            "Dropped",
-            "Rows that the spool could not take, and shadow copies that found the machine busy. No answer is lost.",
-            [
-                Query(total_rate("leeway_spool_dropped_rows_total"), "log rows"),
-                Query(total_rate("leeway_shadow_dropped_total", MODEL, by="model"), "shadow copies of {{model}}"),
-            ],
-            unit="cps",
-            limits=[(0.1, WATCH)],
-        ),
-        series(
-            "Feedback",
-            "New labels and ratings by source. Only ground truth and random samples judge a model.",
-            [Query(total_rate("leeway_feedback_total", by="source"), "{{source}}")],
-            unit="cps",
-            stacked=True,
-        ),
-        series(
-            "Notifications waiting",
-            "Alert notifications that have not reached the webhook yet.",
-            [Query(f"max({select('leeway_outbox_waiting')})", "waiting")],
-            unit="short",
-            limits=[(1, WATCH), (20, BAD)],
+            width=6,
         ),
     ]

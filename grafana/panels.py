@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from grafana_foundation_sdk.builders import (
+    bargauge,
     common,
     dashboard,
     heatmap,
@@ -24,13 +25,13 @@ from grafana_foundation_sdk.models import prometheus as prometheus_models
 
 from grafana.queries import Query
 
-Panel = timeseries.Panel | stat.Panel | heatmap.Panel | statetimeline.Panel | table.Panel
+Panel = timeseries.Panel | stat.Panel | bargauge.Panel | heatmap.Panel | statetimeline.Panel | table.Panel
 Limit = tuple[float, str]  # from this value on, this colour
 State = tuple[str, str]  # text, colour
 
 DATASOURCE = commons.DataSourceRef(type_val="prometheus", uid="${datasource}")
-WIDTH, HEIGHT = 8, 8
-QUIET, BUSY, WATCH, BAD = "green", "blue", "orange", "red"
+WIDTH, HEIGHT, TALL = 8, 8, 12
+QUIET, BUSY, WATCH, BAD, FAINT = "green", "blue", "orange", "red", "#8e8e8e"
 
 
 def series(
@@ -45,8 +46,16 @@ def series(
     maximum: float | None = None,
     stacked: bool = False,
     dashed: str = "",
+    bound: str = "",
+    many: bool = False,
+    reach: float | None = None,
+    logarithmic: bool = False,
+    tall: bool = False,
 ) -> timeseries.Panel:
-    """Values over time. `limits` are dashed lines; series whose names match `dashed` are drawn thin and dashed."""
+    """Values over time. `limits` are dashed lines; series whose names match `dashed` are drawn thin, dashed and grey,
+    those that match `bound`, a limit that is queried, in red instead. `many`: their names stand in a list beside them;
+    `reach`: where the axis ends at least; `logarithmic`: where sizes differ too much for a common scale.
+    """
     panel = (
         timeseries.Panel()
         .title(title)
@@ -66,26 +75,25 @@ def series(
         .fill_opacity(35 if stacked else 0)
         .show_points(commons.VisibilityMode.NEVER)
         .stacking(common.StackingConfig().mode(commons.StackingMode.NORMAL if stacked else commons.StackingMode.NONE))
-        .legend(
-            common.VizLegendOptions()
-            .show_legend(True)
-            .display_mode(commons.LegendDisplayMode.LIST)
-            .placement(commons.LegendPlacement.BOTTOM)
-            .calcs([])
-        )
+        .legend(_legend(commons.LegendPlacement.RIGHT if many else commons.LegendPlacement.BOTTOM))
         .tooltip(common.VizTooltipOptions().mode(commons.TooltipDisplayMode.MULTI).sort(commons.SortOrder.DESCENDING))
         .span(width)
-        .height(HEIGHT)
+        .height(TALL if tall else HEIGHT)
     )
     if minimum is not None:
         panel = panel.min(minimum)
     if maximum is not None:
         panel = panel.max(maximum)
-    if dashed:
-        thin = {"custom.lineStyle": {"fill": "dash", "dash": [6, 6]}, "custom.lineWidth": 1}
-        panel = panel.override_by_regexp(
-            dashed, [models.DynamicConfigValue(id_val=name, value=value) for name, value in thin.items()]
-        )
+    if reach is not None:
+        panel = panel.axis_soft_max(reach)
+    if logarithmic:
+        panel = panel.scale_distribution(common.ScaleDistributionConfig().type(commons.ScaleDistribution.LOG).log(10))
+    thin = {"custom.lineStyle": {"fill": "dash", "dash": [6, 6]}, "custom.lineWidth": 1}
+    grey, red = ({"color": {"mode": "fixed", "fixedColor": color}} for color in (FAINT, BAD))
+    for names, look in ((dashed, thin | grey), (bound, thin | red)):
+        if names:
+            values = [models.DynamicConfigValue(id_val=name, value=value) for name, value in look.items()]
+            panel = panel.override_by_regexp(names, values)
     return panel
 
 
@@ -99,6 +107,7 @@ def number(
     base: str = QUIET,
     states: Mapping[int, State] | None = None,
     width: int = 4,
+    height: int = 4,
 ) -> stat.Panel:
     """The newest value, large; several series stand side by side under their names."""
     panel = (
@@ -112,17 +121,23 @@ def number(
         .color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
         .color_mode(commons.BigValueColorMode.VALUE)
         .graph_mode(commons.BigValueGraphMode.NONE if states else commons.BigValueGraphMode.AREA)
-        .text_mode(commons.BigValueTextMode.AUTO)
+        .text_mode(commons.BigValueTextMode.VALUE_AND_NAME if "{{" in query.legend else commons.BigValueTextMode.VALUE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
         .no_value("nothing yet")
         .span(width)
-        .height(4)
+        .height(height)
     )
     return panel.mappings([_mapping(states)]) if states else panel
 
 
 def states_over_time(
-    title: str, description: str, queries: Sequence[Query], states: Mapping[int, State], *, width: int = WIDTH
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    states: Mapping[int, State],
+    *,
+    width: int = WIDTH,
+    tall: bool = False,
 ) -> statetimeline.Panel:
     """Which of a few states held when, a row for each series."""
     return (
@@ -141,18 +156,48 @@ def states_over_time(
         .row_height(0.8)
         .fill_opacity(70)
         .line_width(0)
-        .legend(
-            common.VizLegendOptions()
-            .show_legend(True)
-            .display_mode(commons.LegendDisplayMode.LIST)
-            .placement(commons.LegendPlacement.BOTTOM)
-            .calcs([])
-        )
+        .legend(_legend(commons.LegendPlacement.BOTTOM))
         .tooltip(common.VizTooltipOptions().mode(commons.TooltipDisplayMode.SINGLE).sort(commons.SortOrder.NONE))
         .no_value("nothing yet")
         .span(width)
-        .height(HEIGHT)
+        .height(TALL if tall else HEIGHT)
     )
+
+
+def bars(
+    title: str,
+    description: str,
+    query: Query,
+    *,
+    unit: str,
+    limits: Sequence[Limit] = (),
+    base: str = QUIET,
+    minimum: float | None = 0,
+    maximum: float | None = None,
+    width: int = WIDTH,
+    tall: bool = False,
+) -> bargauge.Panel:
+    """The newest value of each series as a bar, to be compared with its neighbours."""
+    panel = (
+        bargauge.Panel()
+        .title(title)
+        .description(description)
+        .datasource(DATASOURCE)
+        .targets(_targets([query]))
+        .unit(unit)
+        .thresholds(_thresholds(limits, base))
+        .color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
+        .display_mode(commons.BarGaugeDisplayMode.BASIC)
+        .orientation(commons.VizOrientation.HORIZONTAL)
+        .value_mode(commons.BarGaugeValueMode.TEXT)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+        .no_value("nothing yet")
+        .span(width)
+        .height(TALL if tall else HEIGHT)
+    )
+    if minimum is not None:
+        panel = panel.min(minimum)
+    return panel if maximum is None else panel.max(maximum)
 
 
 def distribution(title: str, description: str, query: Query, *, unit: str, width: int = WIDTH) -> heatmap.Panel:
@@ -184,29 +229,50 @@ def distribution(title: str, description: str, query: Query, *, unit: str, width
     )
 
 
-def listing(title: str, description: str, query: Query, *, columns: Sequence[str], width: int = WIDTH) -> table.Panel:
-    """The series that hold now, a row each, with these labels as columns."""
+def listing(
+    title: str,
+    description: str,
+    query: Query,
+    *,
+    columns: Sequence[str],
+    value: str = "",
+    unit: str = "none",
+    width: int = WIDTH,
+    tall: bool = False,
+) -> table.Panel:
+    """The series that hold now, a row each, with these labels as columns; with their values in a column `value`."""
     return (
         table.Panel()
         .title(title)
         .description(description)
         .datasource(DATASOURCE)
         .targets(_targets([query]))
-        .unit("none")
+        .unit(unit)
         .thresholds(_thresholds(()))
         .with_transformation(
             models.DataTransformerConfig(
                 id_val="organize",
                 options={
-                    "excludeByName": {"Time": True, "Value": True},
+                    "excludeByName": {"Time": True, "Value": not value},
                     "indexByName": {name: position for position, name in enumerate(columns)},
+                    "renameByName": {"Value": value} if value else {},
                 },
             )
         )
         .show_header(True)
         .no_value("nothing yet")
         .span(width)
-        .height(HEIGHT)
+        .height(TALL if tall else HEIGHT)
+    )
+
+
+def _legend(placement: commons.LegendPlacement) -> common.VizLegendOptions:
+    return (
+        common.VizLegendOptions()
+        .show_legend(True)
+        .display_mode(commons.LegendDisplayMode.LIST)
+        .placement(placement)
+        .calcs([])
     )
 
 

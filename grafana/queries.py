@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 INSTANCES = ('job=~"$job"', 'instance=~"$instance"')
 MODEL = 'model=~"$model"'
 VERSION = 'version=~"$version"'
+ASKED = 'route!~"/metrics|/health|/v2/health/.*"'  # what callers ask: a probe that is told "not yet" is no error
 PREDICTING = 'route=~".*/(predict|infer)"'
 
 
@@ -21,6 +23,11 @@ class Query:
     instant: bool = False
 
 
+def equals(label: str, value: str) -> str:
+    """A matcher."""
+    return f'{label}="{value}"'
+
+
 def select(metric: str, *matchers: str) -> str:
     """A metric of the chosen jobs and instances."""
     return f"{metric}{{{', '.join((*INSTANCES, *matchers))}}}"
@@ -29,6 +36,12 @@ def select(metric: str, *matchers: str) -> str:
 def rate(metric: str, *matchers: str) -> str:
     """How fast a counter grows, per second."""
     return f"rate({select(metric, *matchers)}[$__rate_interval])"
+
+
+def growth(metric: str, *matchers: str, by: str = "") -> str:
+    """A counter's growth over the time shown, over all instances."""
+    grown = f"increase({select(metric, *matchers)}[$__range])"
+    return f"sum by ({by}) ({grown})" if by else f"sum({grown})"
 
 
 def total_rate(metric: str, *matchers: str, by: str = "") -> str:
@@ -41,10 +54,16 @@ def ledger(metric: str, *matchers: str, by: str = "model") -> str:
     return f"max by ({by}) ({select(metric, *matchers)})"
 
 
+def limit(of: str) -> str:
+    """What the settings tolerate or ask for, as one line."""
+    return f"max({select('leeway_limit', equals('of', of))})"
+
+
 def quantile(q: float, histogram: str, *matchers: str, by: str = "") -> str:
     """A quantile of a histogram over all instances."""
     labels = f"le, {by}" if by else "le"
-    return f"histogram_quantile({q}, {total_rate(f'{histogram}_bucket', *matchers, by=labels)})"
+    found = f"histogram_quantile({q}, {total_rate(f'{histogram}_bucket', *matchers, by=labels)})"
+    return f"({found} >= 0)"  # nan where nothing was observed becomes a gap
 
 
 def mean(histogram: str, *matchers: str, by: str = "") -> str:
@@ -53,5 +72,11 @@ def mean(histogram: str, *matchers: str, by: str = "") -> str:
 
 
 def ratio(part: str, whole: str) -> str:
-    """`part / whole`; 0 rather than nothing where there was nothing to divide."""
-    return f"{part} / clamp_min({whole}, 1e-9)"
+    """`part / whole`; a gap where there was nothing to divide."""
+    return f"{part} / ({whole} > 0)"
+
+
+def by_state(metric: str, label: str, states: Mapping[int, tuple[str, str]]) -> str:
+    """Which of its states a model is in, as one number: `metric` is 1 under the state's name in `label`."""
+    found = (f"{value} * {select(metric, MODEL, equals(label, name))}" for value, (name, _) in states.items())
+    return f"max by (model) ({' or '.join(found)})"

@@ -24,6 +24,7 @@ class Situation:
     """All that the words depend on.
 
     `seen`: predictions judged so far; `open_alerts`: their summaries, by name; `waiting`: versions for approval.
+    `span`: that which was asked for, in words; None for the newest windows.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Situation:
     open_alerts: Mapping[str, str]
     waiting: tuple[str, ...]
     retraining: bool
+    span: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ class Advice:
 def advise(situation: Situation) -> Advice:
     """The verdict in plain words."""
     latest = situation.latest
+    if latest is None and situation.span is not None:
+        return Advice(
+            kind="inconclusive",
+            title=f"No window of {situation.name} was judged in that span",
+            sentences=(
+                f"Nothing can be said of {situation.span}: neither that all was well, nor that it was not.",
+                f"A window is judged once it has {situation.window_size:,} predictions.",
+            ),
+            steps=("Ask for a longer span, or for none: the page is then on the newest windows.",),
+        )
     if latest is None:
         return Advice(
             kind="inconclusive",
@@ -116,6 +128,10 @@ def _steps(situation: Situation, latest: DriftReport) -> Iterator[str]:
             name = situation.name.partition("@")[0]
             yield f"Once labels are there the policy retrains by itself; `leeway retrain {name} --reason …` does now."
         yield "Look below at which classes, words and signals moved: a bug upstream looks like drift, too."
+        if not lost:
+            name = situation.name.partition("@")[0]
+            change = f"`leeway baseline {name} --since … --until … --accept-drift --reason …`"
+            yield f"Is this traffic here to stay, and the model good on it? {change} makes it the usual."
     if CALIBRATION in situation.open_alerts and not lost and latest.verdict is not Verdict.DRIFT:
         name = situation.name.partition("@")[0]
         cure = f"`leeway recalibrate {name} --reason …` costs far less than retraining"

@@ -1,40 +1,48 @@
-"""The outbox leaves: each notification is posted to the webhook at least once, with growing pauses between attempts.
+"""The outbox leaves: each notification reaches every receiver at least once, with growing pauses between attempts.
 
-Receivers recognise a repetition by `notification`. Without a webhook, the log is the receiver.
+Receivers are told side by side, so that a dead one delays nobody. A repetition, after a crash between sending and
+recording, bears the same mark.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from datetime import timedelta
-from typing import Any
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-import httpx
-
-from monitoring.core.errors import MisConfigured
 from monitoring.core.ledger import alerts
 from monitoring.core.ledger.alerts import Notification
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.settings import AlertSettings
 from monitoring.core.types import Clock
+from monitoring.deliveries import Fault, attempts_of, groups, pause_after, settle
+from monitoring.receivers import Receiver, receivers_of
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE = timedelta(seconds=1)
-LONGEST_PAUSE = timedelta(minutes=5)
+
+@dataclass(frozen=True)
+class Told:
+    """What a receiver made of what was due to it: by notification what went wrong, None where it arrived.
+
+    `alone_until`: until when it is left alone with all the rest, because it cannot be reached.
+    """
+
+    outcomes: Mapping[str, Fault | None]
+    alone_until: datetime | None = None
 
 
 class OutboxSender:
     """Delivers what waits in the outbox."""
 
     def __init__(self, ledger: Ledger, settings: AlertSettings, clock: Clock) -> None:
-        """Raises MisConfigured for a webhook_url that is no http(s) address."""
+        """Raises MisConfigured for a receiver that cannot work."""
         self._ledger = ledger
-        self._url = _checked(settings.webhook_url)
-        self._console_url = settings.console_url
+        self._receivers = receivers_of(settings)
+        self._gathering = max((one.gathers or timedelta(0) for one in self._receivers), default=timedelta(0))
         self._now = clock
-        self._client = httpx.Client(timeout=settings.timeout_seconds)
 
     def something_is_due(self) -> bool:
         """Whether a notification should be tried now."""
@@ -42,70 +50,47 @@ class OutboxSender:
             return bool(alerts.due(connection, now=self._now(), limit=1))
 
     def deliver(self) -> int:
-        """Try what is due; the number that arrived. A receiver that cannot be reached is left alone until later."""
+        """Try what is due; the number that by now have arrived wherever they are wanted."""
         with self._ledger.read() as connection:
-            waiting = alerts.due(connection, now=self._now())
-        arrived = 0
-        for notification, fault, reachable in self._attempts(waiting):
-            self._record(notification, fault)
-            arrived += fault is None
-            if not reachable:
-                break  # the others would wait as long for nothing
-        return arrived
+            waiting = alerts.due(connection, now=self._now() + self._gathering)
+        if not waiting:
+            return 0
+        with ThreadPoolExecutor(len(self._receivers)) as side_by_side:
+            told = list(side_by_side.map(lambda receiver: self._tell(receiver, waiting), self._receivers))
+        return sum(self._record(notification, told) for notification in waiting)
 
     def close(self) -> None:
         """Give back the connections."""
-        self._client.close()
+        for receiver in self._receivers:
+            receiver.close()
 
-    def _attempts(self, waiting: list[Notification]) -> Iterator[tuple[Notification, str | None, bool]]:
-        """Each notification with what went wrong, None where it arrived, and whether the receiver answered at all."""
-        for notification in waiting:
-            if self._url is None:
-                payload = notification.payload
-                log.warning("alert %s: %s", payload["status"], payload["summary"])
-                yield notification, None, True
-                continue
+    def _tell(self, receiver: Receiver, waiting: Sequence[Notification]) -> Told:
+        """What is due to one receiver. One that cannot be reached is left alone: the rest would wait for nothing."""
+        outcomes: dict[str, Fault | None] = {}
+        for together in groups(waiting, receiver, self._now()):
             try:
-                self._client.post(self._url, json=self._message(notification)).raise_for_status()
-                yield notification, None, True
-            except httpx.HTTPStatusError as error:
-                yield notification, f"the webhook answered {error.response.status_code}", True
-            except httpx.HTTPError as error:
-                yield notification, f"the webhook cannot be reached: {error or type(error).__name__}", False
+                fault = receiver.send(together)
+            except Exception as error:  # a library's own: the others must be told all the same
+                fault = Fault(type(error).__name__, reachable=True)
+            outcomes |= dict.fromkeys((one.id for one in together), fault)
+            if fault is not None and not fault.reachable:
+                pause = pause_after(attempts_of(together[0], receiver.name) + 1)
+                return Told(outcomes, alone_until=self._now() + pause)
+        return Told(outcomes)
 
-    def _message(self, notification: Notification) -> dict[str, Any]:
-        return {**notification.payload, "notification": notification.id, "console_url": self._console_url}
-
-    def _record(self, notification: Notification, fault: str | None) -> None:
+    def _record(self, notification: Notification, told: Sequence[Told]) -> bool:
+        """Keep each receiver's account; whether the notification is done with."""
         now = self._now()
+        tried: dict[str, Fault | None] = {}
+        postponed: dict[str, datetime] = {}
+        for receiver, one in zip(self._receivers, told, strict=True):
+            if notification.id in one.outcomes:
+                tried[receiver.name] = fault = one.outcomes[notification.id]
+                if fault is not None:
+                    log.error("notification %s not delivered, it will be tried again: %s", notification.id, fault.text)
+            elif one.alone_until is not None:
+                postponed[receiver.name] = one.alone_until
+        settled = settle(notification, tried, self._receivers, now, postponed=postponed)
         with self._ledger.begin() as connection:
-            if fault is None:
-                alerts.mark_delivered(connection, notification, now=now)
-                return
-            pause = pause_after(notification.attempts + 1)
-            alerts.mark_failed(connection, notification, error=fault, retry_in=pause, now=now)
-        log.error("notification %s not delivered, next attempt in %s: %s", notification.id, pause, fault)
-
-
-def pause_after(attempts: int) -> timedelta:
-    """How long to wait after so many failed attempts: doubled each time, five minutes at most.
-
-    >>> [pause_after(attempts).total_seconds() for attempts in (1, 2, 3, 100)]
-    [1.0, 2.0, 4.0, 300.0]
-    """
-    doublings = min(attempts - 1, 20)
-    return min((1 << doublings) * FIRST_PAUSE, LONGEST_PAUSE)
-
-
-def _checked(url: str | None) -> str | None:
-    if url is None:
-        return None
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise MisConfigured(f"alerts.webhook_url {url!r} is not a URL: {error}", field="alerts.webhook_url") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise MisConfigured(
-            f"alerts.webhook_url {url!r} needs http:// or https:// and a host", field="alerts.webhook_url"
-        )
-    return url
+            alerts.record_attempt(connection, notification, **vars(settled), now=now)
+        return settled.next_attempt_at is None

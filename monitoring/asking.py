@@ -16,9 +16,8 @@ from monitoring.core.ledger import label_queue, labels, versions
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.settings import Settings
-from monitoring.core.signals import PROJECTED
 from monitoring.core.types import Feedback, LabelSource, ModelVersion
-from monitoring.intake import Reign
+from monitoring.intake import Reign, projected_of
 from monitoring.label_answers import Faults, GivenLabel, read_labels
 from monitoring.label_files import as_row
 from monitoring.label_queue import Pool, QueueItem, draw_queue
@@ -131,7 +130,6 @@ def pool_of(rows: pa.Table, given: Iterable[Feedback]) -> Pool:
     for item in given:
         sources.setdefault(item.prediction_id, set()).add(item.source)
     ids = rows["prediction_id"].to_pylist()
-    flat = rows["projected"].combine_chunks().flatten().to_numpy()
     return Pool(
         ids=ids,
         at=rows["at"].to_pylist(),
@@ -140,7 +138,7 @@ def pool_of(rows: pa.Table, given: Iterable[Feedback]) -> Pool:
         confidence=rows["confidence"].to_numpy(),
         entropy=rows["entropy"].to_numpy(),
         similarity=rows["similarity"].to_numpy(),
-        projected=flat.reshape(len(ids), PROJECTED),
+        projected=projected_of(rows),
         top_k=rows["top_k"].to_pylist(),
         judged=np.array([any(kind.outcome_blind for kind in sources.get(name, ())) for name in ids], dtype=np.bool_),
         labelled=np.array([name in sources for name in ids], dtype=np.bool_),
@@ -167,6 +165,7 @@ def take_in(ledger: Ledger, path: Path, *, author: str, now: datetime) -> Import
                     sampling_probability=row.sampling_probability,
                     author=author,
                     now=now,
+                    from_file=True,
                 )
             except InvalidInput as error:
                 faults.add(row.row, error.field or "label", f"{error.message}: restore it from the export")

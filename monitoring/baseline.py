@@ -47,8 +47,9 @@ class Baseline:
     these `moments`.
     `words`: how often the training texts use their commonest 20,000 words, of `total_words` in all; `phrases`: pairs of
     words, of which 10,000. `sample` (m, PROJECTED): projected embeddings of a random 1,500 of the rows. `accuracy` and
-    `calibration` are those of the `labelled` rows, nan without; `meaning` (2,) what a confidence was worth among them:
-    intercept and slope of the log-odds of being right on those of the confidence.
+    `calibration` are those of the hold-out's `labelled` rows, nan without; `meaning` (2,) what a confidence was worth
+    among them: intercept and slope of the log-odds of being right on those of the confidence. `worth`: how many
+    independent rows one of the n is worth, less than 1 where they are traffic of returning clients.
     """
 
     classes: tuple[str, ...]
@@ -70,6 +71,7 @@ class Baseline:
     phrases: Mapping[str, int]
     total_phrases: int
     sample: NDArray[np.float16]
+    worth: float = 1.0
 
     @property
     def expected_accuracy(self) -> float:
@@ -84,6 +86,13 @@ class Baseline:
     def accuracy_at(self, confidence: Floats) -> Floats:
         """How often answers of that confidence (n,) are right, by the labelled rows."""
         return np.asarray(expit(_with_log_odds(confidence) @ self.meaning))
+
+    def shared_worth(self, rows: int, own: float, reference: float | None = None) -> float:
+        """What one of `rows` to be tested, each worth `own`, is worth once what the baseline lacks is taken from it.
+
+        The tests take the baseline's rows for independent; `reference`: what they are worth, if not `self.worth`.
+        """
+        return 1 / (1 / own + rows / self.n * (1 / (self.worth if reference is None else reference) - 1))
 
     def revalued(self, confidence: Floats, correct: NDArray[np.bool_], weights: Floats) -> Baseline:
         """The same rows, but what a confidence is worth read from other labelled answers (n,): a recalibration's.
@@ -246,6 +255,7 @@ def _to_arrays(baseline: Baseline) -> dict[str, NDArray[Any]]:
         "phrases": dict(baseline.phrases),
         "total_phrases": baseline.total_phrases,
         "labelled": baseline.labelled,
+        "worth": baseline.worth,
         "accuracy": vars(baseline.accuracy),
         "calibration": dict(baseline.calibration),
     }
@@ -296,4 +306,5 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Baseline:
         phrases=text.get("phrases", {}),  # a baseline of before explains a little less
         total_phrases=int(text.get("total_phrases", 0)),
         sample=arrays["sample"] if "sample" in arrays else np.empty((0, PROJECTED), dtype=np.float16),
+        worth=float(text.get("worth", 1.0)),
     )

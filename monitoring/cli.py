@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from monitoring.cli_backtest import backtest
+from monitoring.cli_baseline import baseline
 from monitoring.cli_labels import labels
 from monitoring.cli_report import report
 from monitoring.cli_state import audit, doctor, status
@@ -139,4 +140,4 @@ def revoke_key(*, name: str, reason: str, as_json: bool) -> None:
         click.echo(f"the key of {name} is revoked")
 
 
-commands = [init, monitor, backtest, report, status, doctor, audit, labels, keys]
+commands = [init, monitor, backtest, baseline, report, status, doctor, audit, labels, keys]

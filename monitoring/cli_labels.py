@@ -68,7 +68,7 @@ def import_labels(*, file: Path, key: str | None, as_json: bool) -> None:
     from monitoring.asking import take_in
 
     ledger = open_ledger(load_settings())
-    found = take_in(ledger, file, author=_author(ledger, key), now=utc_now())
+    found = take_in(ledger, file, author=person_with(ledger, key, Role.FEEDBACK), now=utc_now())
     ledger.close()
     if as_json:
         print_json(vars(found))
@@ -85,8 +85,8 @@ def import_labels(*, file: Path, key: str | None, as_json: bool) -> None:
         click.echo(f"no model knows: {named}; kept as proposed classes")
 
 
-def _author(ledger: Ledger, key: str | None) -> str:
-    """Whose labels these are. Raises NotAuthenticated or NotAllowed."""
+def person_with(ledger: Ledger, key: str | None, role: Role) -> str:
+    """Whose key it is. Raises NotAuthenticated, or NotAllowed without the role."""
     from monitoring.core.errors import NotAllowed, NotAuthenticated
     from monitoring.core.ledger import access
 
@@ -94,6 +94,6 @@ def _author(ledger: Ledger, key: str | None) -> str:
         raise NotAuthenticated("no API key: set LEEWAY_API_KEY or pass --key")
     with ledger.read() as connection:
         person = access.authenticate(connection, key.strip())
-    if Role.FEEDBACK not in person.roles:
-        raise NotAllowed(f"the key {person.name!r} lacks the role feedback: ask for a key that has it")
+    if role not in person.roles:
+        raise NotAllowed(f"the key {person.name!r} lacks the role {role}: ask for a key that has it")
     return person.name

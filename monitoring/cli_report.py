@@ -45,7 +45,7 @@ def report(
     with ledger.read() as connection:
         version = dossier.version_named(connection, model)
         found = dossier.find(connection, version, since=begin, until=end, now=now)
-    baseline, problem = dossier.read_baseline(open_registry(settings, ledger), version)
+    baseline, problem = dossier.read_baseline(open_registry(settings, ledger), found)
     ledger.close()
     rival = _second_opinion(settings, found, baseline, out) if evidently else None
     page = render_report(found, baseline, settings.monitor, made_at=now, problem=problem, rival=rival)
@@ -65,7 +65,8 @@ def report(
             }
         )
         return
-    click.echo(f"{out}: {len(found.reports)} windows of {version.name}")
+    none = ": none was judged in that span, so nothing can be said of it" if begin or end else ": none is judged yet"
+    click.echo(f"{out}: {len(found.reports)} windows of {version.name}{'' if found.reports else none}")
     if problem is not None:
         click.echo(f"without distributions, since its baseline cannot be read: {problem}", err=True)
     if rival is not None:

@@ -33,13 +33,15 @@ def status(*, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--notify", is_flag=True, help="Only send a test message to everybody who is told of alerts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def doctor(context: click.Context, *, as_json: bool) -> None:
+def doctor(context: click.Context, *, notify: bool, as_json: bool) -> None:
     """Explain what Leeway sees and what is wrong; exit code 1 where something keeps it from working."""
-    from monitoring.doctor import Health, examine
+    from monitoring.doctor import Health, examine, try_receivers
 
-    checks = examine(load_settings(), now=utc_now())
+    settings, now = load_settings(), utc_now()
+    checks = list(try_receivers(settings, now=now)) if notify else examine(settings, now=now)
     if as_json:
         print_json({"checks": [vars(check) for check in checks]})
     else:
@@ -67,7 +69,9 @@ def audit(context: click.Context, *, subject: str | None, limit: int, as_json: b
         print_json({"unbroken": broken is None, "first_broken": broken, "events": [vars(event) for event in events]})
     else:
         for event in events:
-            click.echo(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.actor}  {event.action}  {event.subject}: {event.reason}")
+            click.echo(
+                f"{event.at:%Y-%m-%d %H:%M:%S} UTC  {event.actor}  {event.action}  {event.subject}: {event.reason}"
+            )
         if broken is not None:
             click.echo(f"the trail was altered at event {broken}", err=True)
     context.exit(int(broken is not None))
@@ -116,13 +120,15 @@ def read_status(connection: Connection) -> dict[str, Any]:
 
 
 def _model(connection: Connection, state: ModelState, names: dict[str, str]) -> dict[str, Any]:
-    from monitoring.core.ledger import jobs, labels, verdicts
+    from monitoring.core.ledger import jobs, labels, verdicts, versions
 
+    serving = None if state.production is None else versions.get(connection, state.production)
     readings = {version: values for _, version, values, _ in verdicts.load_gauges(connection)}
     champion = readings.get(state.production or "", {})
     return {
         "model": state.model,
         "champion": names.get(state.production or ""),
+        "precision": None if serving is None else (serving.evidence.get("parity") or {}).get("precision"),
         "previous": names.get(state.previous or ""),
         "watch_until": None if state.watch_until is None else state.watch_until.isoformat(),
         "predictions_seen": champion.get("seen", 0),
@@ -171,7 +177,7 @@ def _show_status(found: dict[str, Any]) -> None:
     for model in found["models"]:
         table.add_row(
             model["model"],
-            model["champion"] or "none",
+            (model["champion"] or "none") + (f" ({model['precision']})" if model["precision"] else ""),
             f"{model['predictions_seen']:,}",
             _share(model["baseline_accuracy"]),
             _share((model["estimated_accuracy"] or {}).get("value")),

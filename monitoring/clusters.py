@@ -19,6 +19,7 @@ from scipy.stats import hypergeom
 
 from monitoring.baseline import Baseline
 from monitoring.signals import Traffic
+from monitoring.stats.binning import finite_rows
 from monitoring.wording import distinctive_terms
 
 CHANCE = 0.01
@@ -38,13 +39,14 @@ def new_clusters(baseline: Baseline, window: Traffic, rng: np.random.Generator) 
     [{name, count, share, baseline_share, effect, p_value, similarity, examples: [{id, text}]}]: `count` of the window's
     rows, scaled up where only a sample of 2,000 was looked at; `effect`: share minus baseline_share; `similarity`: the
     median, to the nearest class known. Without texts, a cluster is named by its most frequent answer. Empty where the
-    baseline keeps no sample of its embeddings.
+    baseline keeps no sample of its embeddings. Rows whose embedding is no number are in no cluster.
     """
-    if min(len(baseline.sample), len(window)) < LEAST_ROWS:
+    usual_rows, placed = finite_rows(baseline.sample), finite_rows(window.projected)
+    if min(len(usual_rows), len(placed)) < LEAST_ROWS:
         return []
-    kept = np.sort(rng.choice(len(window), size=min(SAMPLE, len(window)), replace=False))
-    pooled = np.concatenate([baseline.sample.astype(np.float64), window.projected[kept].astype(np.float64)])
-    known = len(baseline.sample)
+    kept = placed[np.sort(rng.choice(len(placed), size=min(SAMPLE, len(placed)), replace=False))]
+    pooled = np.concatenate([baseline.sample[usual_rows], window.projected[kept]], dtype=np.float64)
+    known = len(usual_rows)
     found: list[dict[str, Any]] = []
     for branch, p_value in over_represented(pooled, known):
         own = branch[branch >= known] - known
@@ -54,7 +56,7 @@ def new_clusters(baseline: Baseline, window: Traffic, rng: np.random.Generator) 
         found.append(
             {
                 "name": _name(baseline, window, kept, own),
-                "count": round(share * len(window)),
+                "count": round(share * len(placed)),
                 "share": share,
                 "baseline_share": usual,
                 "effect": share - usual,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -24,7 +22,6 @@ from monitoring.core.types import (
     RetrainCause,
     Stage,
     Variant,
-    Verdict,
 )
 from monitoring.episodes import (
     CALIBRATION,
@@ -36,11 +33,11 @@ from monitoring.episodes import (
     alerts_to_change,
     standing_alerts,
 )
+from monitoring.gauges import gauges
 from monitoring.harm import Estimate, HarmFinding, judge_harm
 from monitoring.intake import Reign
 from monitoring.policy import Action, Decision, Episode, RetrainState, retrain_decision
 from monitoring.quality import (
-    LabelEvidence,
     accuracy_is_back,
     blind_outcomes,
     calibration_is_back,
@@ -51,7 +48,6 @@ from monitoring.quality import (
 from monitoring.sighting import Champion, Sighting
 
 ACTOR = "monitor"
-SEVERITY = {Verdict.INCONCLUSIVE: -1, Verdict.STABLE: 0, Verdict.NOTICE: 1, Verdict.DRIFT: 2}
 
 
 def conclude(
@@ -101,7 +97,15 @@ def conclude(
     episode = _episode(connection, version, harm_since)
     calibration = _calibration_episode(connection, champion, outcomes, harm_since)
     decision = decide_retraining(connection, version, episode, settings, calibration, schedule_due=False, now=now)
-    values = gauges(sighting, evidence, latest, now)
+    values = gauges(
+        sighting,
+        evidence,
+        latest,
+        outcomes,
+        tolerated_loss=settings.monitor.tolerated_loss,
+        new_labels=_unused_labels(connection, version),
+        now=now,
+    )
     verdicts.save_gauges(connection, model=version.model, version=version.id, values=values, now=now)
     return changes, decision
 
@@ -135,6 +139,7 @@ def decide_retraining(
     recalibrated = [found for found in undecided if found.lineage.get("cause") == RetrainCause.CALIBRATION]
     retrained = [found for found in undecided if found not in recalibrated]
     state = RetrainState(
+        model=version.model,
         episode=episode,
         calibration=calibration,
         new_labels=_unused_labels(connection, version),
@@ -161,26 +166,6 @@ def decide_retraining(
             now=now,
         )
     return decision
-
-
-def gauges(sighting: Sighting, evidence: LabelEvidence, latest: DriftReport | None, now: datetime) -> dict[str, Any]:
-    """The version's newest readings, as the exporter shows them."""
-    detector = sighting.champion.detector
-    return {
-        "signals": {
-            finding.signal: {"statistic": finding.statistic, "threshold": finding.leeway, "effect": finding.effect}
-            for finding in (latest.findings if latest is not None else ())
-        },
-        "severity": None if latest is None else SEVERITY[latest.verdict],
-        "detector": {"log_statistic": detector.statistic, "log_threshold": math.log1p(detector.threshold)},
-        "estimated": None if latest is None else vars(latest.estimated_accuracy),
-        "realised": None if evidence.accuracy is None else vars(evidence.accuracy),
-        "baseline_accuracy": sighting.champion.baseline.expected_accuracy,
-        "calibration": evidence.calibration,
-        "labelled": evidence.labelled,
-        "seen": sighting.progress.seen,
-        "ticked_at": now.isoformat(),
-    }
 
 
 def _harm_since(

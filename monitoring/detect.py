@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,12 @@ from monitoring.core.signals import SIGNALS, Floats
 from monitoring.core.types import DriftReport, Interval, Outcome, SignalFinding, SliceFinding, Verdict
 from monitoring.explain import explain
 from monitoring.harm import Estimate, Harm, HarmFinding, judge_harm
-from monitoring.label_queue import HOW_TO_ASK
+from monitoring.label_queue import how_to_ask
 from monitoring.quality import blind_outcomes, realised_accuracy
 from monitoring.signals import Traffic, novelty
 from monitoring.slice_memory import NO_MEMORY, SliceMemory
 from monitoring.slice_tests import judge_slices, verdict_with_slices
-from monitoring.stats.binning import count_bins
+from monitoring.stats.binning import count_bins, finite_rows
 from monitoring.stats.design_effect import design_effect
 from monitoring.stats.two_sample import (
     TestResult,
@@ -79,6 +79,8 @@ def judge_window(
     if (_moved(findings) or _moved_slices(slices)) and (weekly := read_weekly()) is not None:
         findings, slices = _beyond_cycle(baseline, window, findings, slices, weekly, settings, alpha)
     estimate = estimate_accuracy(baseline, window, labelled)
+    if not estimate.trustworthy:
+        estimate = replace(estimate, note=f"{estimate.note}; {how_to_ask(model)}")
     ids = set(window.ids)
     own = blind_outcomes([outcome for outcome in outcomes if outcome.prediction_id in ids])
     realised = realised_accuracy(own)
@@ -117,21 +119,20 @@ def judge_window(
 
 
 def signal_findings(
-    baseline: Baseline, window: Traffic, *, leeway: float, alpha: float, reference_worth: float = 1.0
+    baseline: Baseline, window: Traffic, *, leeway: float, alpha: float, reference_worth: float | None = None
 ) -> tuple[SignalFinding, ...]:
     """Every signal's two-sample test; with Holm's correction, the chance of any false finding is at most `alpha`.
 
-    `reference_worth`: how many independent rows a row of the baseline is worth.
+    `reference_worth`: how many independent rows a row of the baseline is worth, if not what it says itself.
     """
     strangeness = baseline.strangeness(window.signals)
-    own_worth = worth_of(window, strangeness)
-    # the tests take the baseline's rows for independent: what they lack is taken from the window's as well
-    worth = 1 / (1 / own_worth + len(window) / baseline.n * (1 / reference_worth - 1))
+    worth = baseline.shared_worth(len(window), worth_of(window, strangeness), reference_worth)
     results = {"labels": _class_test(baseline, window, worth)}
     results |= {name: ks_test(baseline.signals[name], window.signals[name], worth) for name in SIGNALS}
     results["strangeness"] = _tail_test(baseline, strangeness, worth)
     embedded = baseline.features.transform(window.projected)
-    results["embedding"] = mmd_moments_test(baseline.moments, embedded.sum(axis=0), len(window), worth)
+    embedded = embedded[finite_rows(embedded)]
+    results["embedding"] = mmd_moments_test(baseline.moments, embedded.sum(axis=0), len(embedded), worth)
     texts = [text for text in window.texts if text is not None]
     if len(texts) == len(window):
         results["vocabulary"] = ks_test(baseline.signals["vocabulary"], novelty(texts, baseline.words), worth)
@@ -179,8 +180,7 @@ def estimate_accuracy(baseline: Baseline, window: Traffic, labelled: LabelledRow
         None if labelled is None else (estimator_table(baseline, labelled.signals), labelled.correct, labelled.weights)
     )
     estimate = baseline.estimator.estimate(estimator_table(baseline, window.signals), learnt)
-    note = estimate.reason if estimate.trustworthy else f"{estimate.reason}; {HOW_TO_ASK}"
-    return Estimate(Interval(estimate.value, estimate.low, estimate.high), estimate.trustworthy, note)
+    return Estimate(Interval(estimate.value, estimate.low, estimate.high), estimate.trustworthy, estimate.reason)
 
 
 def _verdict(
@@ -196,10 +196,16 @@ def _verdict(
         few = f"{len(window)} predictions against {baseline.n} of the baseline"
         return Verdict.INCONCLUSIVE, f"too little data: {few}, and {LEAST_ROWS} of each are the least"
     moved = _moved(findings)
+    if (untold := _cannot_be_compared(baseline, findings)) and {one.signal for one in moved} <= {"strangeness"}:
+        return Verdict.INCONCLUSIVE, f"cannot be compared, for want of numbers in the window: {', '.join(untold)}"
     if not moved and usual:
         return Verdict.STABLE, f"unlike the baseline, but as usual at these hours of the week: {_effects(usual)}"
     if not moved:
-        least = smallest_detectable_shift(baseline.n, len(window), alpha / len(findings))
+        told = _told_by(baseline, window)
+        if told < LEAST_ROWS:
+            few = f"{len(window)} predictions that tell as much as {told}, so few clients sent them or the baseline"
+            return Verdict.INCONCLUSIVE, f"too little data: {few}, and {LEAST_ROWS} are the least"
+        least = smallest_detectable_shift(baseline.n, told, alpha / len(findings))
         return Verdict.STABLE, f"no signal differs by more than chance; a shift of {least:.2f} would have been found"
     what = _effects(moved)
     within = all(finding.effect <= finding.leeway for finding in moved)
@@ -209,6 +215,20 @@ def _verdict(
         return Verdict.NOTICE, f"moved within the leeway of {moved[0].leeway:.2f}: {what}"
     how_far = "within, but with harm," if within else "beyond"
     return Verdict.DRIFT, f"moved {how_far} the leeway of {moved[0].leeway:.2f}: {what}; {harm.reason}"
+
+
+def _cannot_be_compared(baseline: Baseline, findings: Sequence[SignalFinding]) -> list[str]:
+    """Signals that the baseline has and the window has no number of."""
+    known = {name for name, values in baseline.signals.items() if np.isfinite(values).any()}
+    known |= {"embedding"} if np.isfinite(baseline.moments.mean).all() else set()
+    return [finding.signal for finding in findings if np.isnan(finding.p_value) and finding.signal in known]
+
+
+def _told_by(baseline: Baseline, window: Traffic) -> int:
+    """How many independent rows the window is worth against the baseline."""
+    alone = len(set(window.units)) == len(window)
+    own = 1.0 if alone else worth_of(window, baseline.strangeness(window.signals))
+    return int(baseline.shared_worth(len(window), own) * len(window))
 
 
 def _effects(findings: Sequence[SignalFinding]) -> str:

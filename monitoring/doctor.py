@@ -15,7 +15,7 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.core.cli import open_registry
-from monitoring.core.errors import LeewayError
+from monitoring.core.errors import LeewayError, MisConfigured
 from monitoring.core.ledger import access, audit, replicas, ticks, versions
 from monitoring.core.ledger.database import MIGRATIONS, Ledger
 from monitoring.core.lifecycle import UNDECIDED
@@ -24,6 +24,7 @@ from monitoring.core.settings import Settings
 from monitoring.core.spool import spool_bytes
 from monitoring.core.storage import Storage
 from monitoring.core.types import ModelVersion
+from monitoring.receivers import Log, Webhook, receivers_of, trial
 
 NETWORK_FILESYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.s3fs"}
@@ -59,7 +60,7 @@ def examine(settings: Settings, *, now: datetime) -> list[Check]:
     """All checks, in the order in which a person should read them."""
     checks = [Check("home", Health.GOOD, f"{settings.home.absolute()}"), _filesystem(settings, mounts())]
     checks += _ledger(settings, now)
-    checks += [_storage(settings), _spool(settings)]
+    checks += [_storage(settings), _spool(settings), *_receivers(settings)]
     checks += [_extra(name, modules) for name, modules in EXTRAS.items()]
     return checks
 
@@ -197,6 +198,33 @@ def _spool(settings: Settings) -> Check:
     waiting, most = spool_bytes(folder), settings.log.spool_max_bytes
     health = Health.NOTE if waiting > most / 2 else Health.GOOD
     return Check("spool", health, f"{waiting / 2**20:.1f} of {most / 2**20:.0f} MiB wait to be shipped")
+
+
+def _receivers(settings: Settings) -> Iterator[Check]:
+    """Whom Leeway itself tells of alerts: do the addresses make sense, and is the webhook's listened to?"""
+    try:
+        found = receivers_of(settings.alerts)
+    except MisConfigured as error:
+        yield Check("notifiers", Health.BAD, error.message)
+        return
+    for receiver in found:
+        if isinstance(receiver, Webhook) and not receiver.is_reachable(settings.alerts.timeout_seconds):
+            yield Check("notifier", Health.NOTE, f"{receiver.name}: nobody listens there now; alerts wait for it")
+        elif isinstance(receiver, Log):
+            yield Check("notifier", Health.NOTE, "alerts go to the log alone: set alerts.notify or alerts.webhook_url")
+        else:
+            said = "it listens" if isinstance(receiver, Webhook) else "well-formed; `leeway doctor --notify` tries it"
+            yield Check("notifier", Health.GOOD, f"{receiver.name}: {said}")
+        receiver.close()
+
+
+def try_receivers(settings: Settings, *, now: datetime) -> Iterator[Check]:
+    """Send each receiver a message that says that it is a test. Raises MisConfigured."""
+    for receiver in receivers_of(settings.alerts):
+        fault = receiver.send([trial(now, receiver.least)])
+        receiver.close()
+        health, said = (Health.BAD, fault.text) if fault else (Health.GOOD, f"{receiver.name} took a test message")
+        yield Check("notifier", health, said)
 
 
 def _extra(name: str, modules: tuple[str, ...]) -> Check:

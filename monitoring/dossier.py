@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 from monitoring.baseline import Baseline
 from monitoring.budget import alarm_budget
 from monitoring.calibration import MAX_LABELS
-from monitoring.core import bundle as bundles
 from monitoring.core.errors import InvalidInput, LeewayError, NotReady
-from monitoring.core.ledger import alerts, jobs, labels, profiles, verdicts, versions
+from monitoring.core.ledger import alerts, baselines, jobs, labels, profiles, verdicts, versions
+from monitoring.core.ledger.baselines import BaselineChange
 from monitoring.core.ledger.profiles import KeptProfile
 from monitoring.core.lifecycle import OPEN_JOBS
 from monitoring.core.registry import Registry
@@ -31,6 +31,7 @@ from monitoring.core.types import (
     Variant,
 )
 from monitoring.episodes import DRIFT
+from monitoring.in_force import load_baseline
 from monitoring.profiles import profile_spec, span_findings, unpack
 from monitoring.stats.profile import WindowProfile
 
@@ -45,7 +46,8 @@ class Found:
     """What the ledger knows of one version in a span of time: newest MAX_WINDOWS reports, oldest first, and the rest.
 
     `outcomes`: outcome-blind ones, the newest MAX_LABELS by prediction time.
-    `meaning`: what the span is, in words; `elsewhere`: predictions by name of the model's other versions in it.
+    `change`: of its baseline, the newest; `asked`: somebody gave the span; `meaning`: what it is, in words;
+    `elsewhere`: predictions by name of the model's other versions in it.
     """
 
     version: ModelVersion
@@ -60,6 +62,8 @@ class Found:
     waiting: Sequence[ModelVersion]
     retraining: bool
     gauges: Mapping[str, Any]
+    asked: bool = False
+    change: BaselineChange | None = None
 
 
 @dataclass(frozen=True)
@@ -113,14 +117,14 @@ def span_of(since: datetime | None, until: datetime | None) -> tuple[datetime | 
     if end is not None and (end.hour, end.minute) == (0, 0):
         end += timedelta(days=1)
     if begin is not None and end is not None and begin >= end:
-        raise InvalidInput(f"the span from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} is empty", field="since")
+        raise InvalidInput(f"the span from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC is empty", field="since")
     return begin, end
 
 
-def read_baseline(registry: Registry, version: ModelVersion) -> tuple[Baseline | None, str | None]:
+def read_baseline(registry: Registry, found: Found) -> tuple[Baseline | None, str | None]:
     """The version's baseline; None, with the reason, where its bundle is gone: most of the page does without."""
     try:
-        return Baseline.load(registry.fetch(version).path(bundles.BASELINE)), None
+        return load_baseline(registry, found.version, found.change), None
     except LeewayError as error:
         return None, error.message
 
@@ -171,6 +175,8 @@ def find(
             for job in jobs.find(connection, model=version.model)
         ),
         gauges=gauges.get(version.id, {}),
+        asked=since is not None or until is not None,
+        change=baselines.newest(connection, version.id),
     )
 
 
@@ -185,7 +191,7 @@ def _usual_span(
             began = datetime.fromisoformat(onset)
             after = [r.window_start for r in reports if r.window_end - began > began - r.window_start]
             start = after[0] if after else reports[-1].window_start
-            return max(start, week), f"since the drift began, about {began:%Y-%m-%d %H:%M}"
+            return max(start, week), f"since the drift began, about {began:%Y-%m-%d %H:%M} UTC"
     return week, f"the last {USUAL_SPAN.days} days of traffic"
 
 

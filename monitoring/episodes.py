@@ -26,7 +26,9 @@ from monitoring.slice_tests import tell_slices
 
 DRIFT, QUALITY, CALIBRATION, SLICE = "drift", "quality", "calibration", "slice"
 RETRAIN_FAILED, APPROVAL_WAITING, ROLLOUT_INCONCLUSIVE = "retrain_failed", "approval_waiting", "rollout_inconclusive"
+PROMOTION_REGRESSED = "promotion_regressed"  # opened by the rollout controller's watch
 OF_A_VERSION = frozenset({DRIFT, QUALITY, CALIBRATION, SLICE})
+EPISODES = (*sorted(OF_A_VERSION), RETRAIN_FAILED, APPROVAL_WAITING, ROLLOUT_INCONCLUSIVE, PROMOTION_REGRESSED)
 TURNED_HARMFUL = "it costs accuracy by now: a louder episode follows"
 QUIET_WINDOWS = 3
 
@@ -297,9 +299,10 @@ def _calibration(readings: Readings) -> Firing | None:
     if evidence.log_e_miscalibrated < math.log(1 / readings.label_alpha):
         return None
     direction = "over" if evidence.gap > 0 else "under"
+    than = "more" if evidence.gap > 0 else "less"
     summary = (
-        f"{readings.name}: it has become {direction}confident; its confidences promise {evidence.gap:+.1%} more "
-        "accuracy than labels show"
+        f"{readings.name}: it has become {direction}confident; its confidences promise an accuracy "
+        f"{100 * abs(evidence.gap):.1f} points {than} than labels show"
     )
     detail = {
         "version": readings.version,

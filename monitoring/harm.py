@@ -5,6 +5,7 @@ After Podkopaev & Ramdas, "Tracking the risk of a deployed model and detecting h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -63,7 +64,8 @@ def judge_harm(
         return HarmFinding(Harm.SHOWN, f"the labels show classes that the model does not know: {named}")
     if estimate is None:
         return HarmFinding(Harm.UNKNOWN, "neither a whole window nor enough labels yet")
-    estimated = f"{estimate.accuracy.value:.1%} estimated, {baseline_accuracy:.1%} at the baseline"
+    value = f"{estimate.accuracy.value:.1%}" if math.isfinite(estimate.accuracy.value) else "none"
+    estimated = f"{value} estimated, {baseline_accuracy:.1%} at the baseline"
     if estimate.accuracy.value < floor and estimate.accuracy.high < baseline_accuracy:
         return HarmFinding(Harm.SHOWN, f"accuracy fell beyond the {tolerated_loss:.1%} tolerated: {estimated}")
     if estimate.trustworthy and estimate.accuracy.low > floor:

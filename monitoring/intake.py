@@ -91,6 +91,12 @@ def predicted_of(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.str_]]:
     return np.array(rows["predicted"].to_pylist(), dtype=np.str_)
 
 
+def projected_of(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Projected embeddings, (n, PROJECTED); one that was no number is null in the log, and NaN here."""
+    flat = rows["projected"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat.reshape(len(rows), -1))
+
+
 def seconds_of(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
     """When each was answered, (n,) in whole seconds since the epoch."""
     return np.asarray(rows["at"].cast(pa.int64()).to_numpy() // 1_000_000)
@@ -98,14 +104,13 @@ def seconds_of(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def as_traffic(rows: pa.Table, *, texts_kept: bool) -> Traffic:
     """Rows (WINDOW_COLUMNS, at least one) as the judges take them; hashed texts are no texts."""
-    projected = rows["projected"].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
     moments = rows["at"]
     return Traffic(
         ids=rows["prediction_id"].to_pylist(),
         units=rows["unit"].to_pylist(),
         predicted=predicted_of(rows),
         signals=signals_of(rows),
-        projected=projected.astype(np.float32),
+        projected=projected_of(rows).astype(np.float32),
         texts=rows["text"].to_pylist() if texts_kept else [None] * len(rows),
         start=pc.min(moments).as_py(),
         end=pc.max(moments).as_py(),

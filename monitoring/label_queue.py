@@ -39,9 +39,10 @@ RANDOM_PART = 0.5
 """Of the queue's size; the rest is halved between what has drifted and what is uncertain."""
 CLOSE = 0.3
 """Embeddings nearer than this share of the pool's median distance say about the same."""
+SURE = 0.8
+"""From this confidence on, no answer is called unsure."""
 MEASURED = 512
 """Rows from which that median is taken."""
-HOW_TO_ASK = "ask for labels with `leeway labels queue MODEL --out FILE`"
 
 
 class Part(StrEnum):
@@ -93,6 +94,11 @@ class QueueItem:
     source: LabelSource
     sampling_probability: float | None
     choices: tuple[str, ...]
+
+
+def how_to_ask(model: str) -> str:
+    """The command that asks for labels of that model's answers."""
+    return f"ask for labels with `leeway labels queue {model} --out queue.csv`"
 
 
 def drawn_at_random(prediction_id: str, share: float) -> bool:
@@ -193,9 +199,17 @@ def _reason(pool: Pool, row: int, part: Part, random_share: float, likeliest: di
     if part is Part.RANDOM:
         return f"drawn at random, as {random_share:.4g} of all answers are"
     if part is Part.DRIFTED:
-        return f"unlike what the model has learnt: similarity {pool.similarity[row]:.2f}"
-    guesses = ", ".join(f"{name} {share:.0%}" for name, share in list(likeliest.items())[:2])
-    return f"the model is unsure: {guesses or f'{pool.predicted[row]} {pool.confidence[row]:.0%}'}"
+        return f"of those that wait, among the least like what was learnt: similarity {pool.similarity[row]:.2f}"
+    guesses = ", ".join(f"{name} {_share(share)}" for name, share in list(likeliest.items())[:2])
+    said = guesses or f"{pool.predicted[row]} {_share(float(pool.confidence[row]))}"
+    if pool.confidence[row] < SURE:
+        return f"the model is unsure: {said}"
+    return f"rather sure, and yet among the least sure of those that wait: {said}"
+
+
+def _share(value: float) -> str:
+    """In whole per cent; neither certainty nor impossibility is claimed by rounding."""
+    return "over 99%" if 0.995 <= value < 1.0 else "under 1%" if 0.0 < value < 0.005 else f"{value:.0%}"
 
 
 def _likeliest(top_k: str) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Feedback × prediction log → outcomes: each side's new rows meet all rows of the other, so that order does not matter.
 
-A label may come before its row is shipped, weeks later, or twice; the ledger keeps one outcome a prediction, version
-and source. What is joined again after a crash changes nothing.
+A label may come before its row is shipped, weeks later, or twice; the ledger keeps an outcome for each, corrections
+beside what they correct (`core.corrections` says which counts). What is joined again after a crash changes nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -70,17 +71,17 @@ def join_feedback(
 def outcomes_of(
     model: str, rows: Iterable[Mapping[str, Any]], feedback: Sequence[Feedback], slices: Sequence[str] = ()
 ) -> list[Outcome]:
-    """Every version's answer beside every source's label for it; failed predictions have no outcome."""
+    """Every version's answer beside every label that was given for it; failed predictions have no outcome."""
     given: dict[str, list[Feedback]] = defaultdict(list)
     for item in sorted(feedback, key=lambda item: item.received_at):
         given[item.prediction_id].append(item)
-    found: dict[tuple[str, str, str], Outcome] = {}
+    found: dict[tuple[str, str, str, str, datetime], Outcome] = {}
     for row in rows:
         if row["error"] is not None:
             continue
         for item in given.get(row["prediction_id"], ()):
             if item.label is not None:
-                key = (row["prediction_id"], row["version"], item.source)
+                key = (row["prediction_id"], row["version"], item.source, item.label, item.received_at)
                 found.setdefault(key, _outcome(model, row, item, item.label, slices))
     return list(found.values())
 

@@ -19,9 +19,9 @@ from sqlalchemy import Connection
 from monitoring.baseline import Baseline
 from monitoring.budget import alarm_budget
 from monitoring.conclusions import conclude, decide_retraining, stand
-from monitoring.core import bundle as bundles
 from monitoring.core.errors import Conflict, NotReady
-from monitoring.core.ledger import labels, profiles, rollout_evidence, verdicts, versions
+from monitoring.core.ledger import baselines, labels, profiles, rollout_evidence, verdicts, versions
+from monitoring.core.ledger.baselines import BaselineChange
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.ledger.profiles import KeptProfile
 from monitoring.core.ledger.rollout_evidence import Exposure
@@ -30,11 +30,13 @@ from monitoring.core.registry import Registry
 from monitoring.core.settings import Settings
 from monitoring.core.types import DriftReport, ModelState, ModelVersion, Outcome
 from monitoring.episodes import DRIFT
-from monitoring.intake import TICK_COLUMNS, Reign, exposures_of
+from monitoring.in_force import load_baseline
+from monitoring.intake import TICK_COLUMNS, exposures_of
 from monitoring.labelling import join_feedback
 from monitoring.policy import Decision
 from monitoring.profiles import pack
 from monitoring.progress import Progress
+from monitoring.rebaseline import reign_of
 from monitoring.sighting import Champion, Sighting, look
 from monitoring.stats.sequential import EDetector
 
@@ -77,7 +79,7 @@ class Monitor:
         self._registry = registry
         self._settings = settings
         self._budget = alarm_budget(settings.monitor)
-        self._baselines: dict[str, tuple[str, Baseline]] = {}
+        self._baselines: dict[str, tuple[tuple[str, str | None], Baseline]] = {}
 
     def watch(self, model: str, *, now: datetime) -> list[TickSummary]:
         """Tick until all that is in the log and the feedback by now is judged; a summary for each tick.
@@ -104,12 +106,15 @@ class Monitor:
             state = versions.model_state(connection, model)
             before = Progress.load(connection, model)
             version = None if state.production is None else versions.get(connection, state.production)
+            change = None if version is None else baselines.newest(connection, version.id)
             detector = None if version is None else verdicts.load_detector(connection, version.id)
         taken = self._take_in(model, before)
-        sighting = None if version is None else self._look(state, version, detector, before, taken)
+        sighting = None if version is None else self._look(state, version, change, detector, before, taken)
         with self._ledger.begin() as connection:
             if (versions.model_state(connection, model), Progress.load(connection, model)) != (state, before):
                 raise Conflict(f"{model} was watched or promoted by another process meanwhile: the next tick goes on")
+            if version is not None and baselines.newest(connection, version.id) != change:
+                raise Conflict(f"{version.name} was given another baseline meanwhile: the next tick goes on with that")
             return self._write(connection, model, before, taken, sighting, now)
 
     def _write(
@@ -178,11 +183,17 @@ class Monitor:
         return newest if fitting >= len(commits) else int(commits[max(fitting, 1) - 1])
 
     def _look(
-        self, state: ModelState, version: ModelVersion, detector: bytes | None, before: Progress, taken: Intake
+        self,
+        state: ModelState,
+        version: ModelVersion,
+        change: BaselineChange | None,
+        detector: bytes | None,
+        before: Progress,
+        taken: Intake,
     ) -> Sighting:
         """Show the champion's new rows to its detector and its windows; a new reign starts both anew."""
-        reign = Reign(version.id, state.promoted_at or version.created_at)
-        baseline = self._baseline(version)
+        reign = reign_of(version, state, change)
+        baseline = self._baseline(version, change)
         kept = None if before.reign != reign or detector is None else _read_detector(detector)
         if kept is None or kept.threshold != self._budget.sequential_threshold:
             kept = EDetector.start(baseline.edges, baseline.scores(), self._budget.sequential_threshold)
@@ -196,11 +207,12 @@ class Monitor:
             new_outcomes=[outcome for outcome in taken.outcomes if outcome.version == version.id],
         )
 
-    def _baseline(self, version: ModelVersion) -> Baseline:
+    def _baseline(self, version: ModelVersion, change: BaselineChange | None) -> Baseline:
+        wanted = version.id, None if change is None else change.id
         known, baseline = self._baselines.get(version.model, (None, None))
-        if baseline is None or known != version.id:
-            baseline = Baseline.load(self._registry.fetch(version).path(bundles.BASELINE))
-            self._baselines[version.model] = (version.id, baseline)
+        if baseline is None or known != wanted:
+            baseline = load_baseline(self._registry, version, change)
+            self._baselines[version.model] = (wanted, baseline)
         return baseline
 
 

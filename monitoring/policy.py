@@ -10,7 +10,7 @@ from enum import StrEnum
 from monitoring.core.settings import RetrainSettings
 from monitoring.core.types import RetrainCause
 from monitoring.harm import Harm, HarmFinding
-from monitoring.label_queue import HOW_TO_ASK
+from monitoring.label_queue import how_to_ask
 
 
 class Action(StrEnum):
@@ -49,7 +49,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class RetrainState:
-    """All that the decision to retrain depends on.
+    """All that the decision to retrain `model` depends on.
 
     `episode`: of drift or lost quality; `calibration`: of lost calibration. `new_labels`: labelled predictions since
     the champion's data were gathered, labelled since the last retraining that ran, even if its gates refused what came
@@ -58,6 +58,7 @@ class RetrainState:
     back but another one; `schedule_due`: the cron schedule asks now.
     """
 
+    model: str
     episode: Episode | None
     calibration: Episode | None
     new_labels: int
@@ -97,7 +98,7 @@ def _for_drift(state: RetrainState, settings: RetrainSettings) -> Decision:
     if labels < settings.min_new_labels:
         since = "the drift began" if state.episode.retrained_at is None else "the last retraining"
         have = f"{labels} of {settings.min_new_labels} since {since}"
-        reason = f"waiting for labels: {have} ({HOW_TO_ASK}); {harm.reason}"
+        reason = f"waiting for labels: {have} ({how_to_ask(state.model)}); {harm.reason}"
         return Decision(Action.WAIT, RetrainCause.DRIFT, reason)
     return Decision(Action.RETRAIN, RetrainCause.DRIFT, f"drift with harm: {harm.reason}")
 

@@ -21,7 +21,7 @@ from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.settings import Settings
 from monitoring.core.types import Clock
-from monitoring.exporter import LedgerCollector, registry_of
+from monitoring.exporter import LedgerCollector, RoutineMetrics, registry_of
 from monitoring.monitor import Monitor
 from monitoring.profiles import merge_packed
 from monitoring.scheduler import Routine, Scheduler, floor_time
@@ -64,6 +64,13 @@ class Routines:
 
     def _ship(self, _: str) -> None:
         ship(self._log, self._settings.spool_dir, self._ledger, self._now)
+
+    def ship_rest(self) -> None:
+        """Ship once more: where this process ends with its disk, as in a pod, what then waits in the spool is lost."""
+        try:
+            self._ship("")
+        except Exception:
+            log.exception("what was answered last waits in the spool")
 
     def _watch(self, model: str) -> None:
         try:
@@ -135,24 +142,32 @@ class MonitorProcess:
         self._ledger = open_ledger(settings)
         self._routines = Routines(settings, self._ledger, clock)
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        self._scheduler = Scheduler(self._routines.all(), ledger=self._ledger, clock=clock, owner=owner)
-        self._collector = LedgerCollector(self._ledger, clock, missed_firings=lambda: self._scheduler.missed)
+        collector = LedgerCollector(
+            self._ledger, clock, settings=settings, missed_firings=lambda: self._scheduler.missed
+        )
+        self._registry = registry_of(collector)
+        self._scheduler = Scheduler(
+            self._routines.all(),
+            ledger=self._ledger,
+            clock=clock,
+            owner=owner,
+            observe=RoutineMetrics(self._registry).ran,
+        )
 
     def start(self) -> int:
         """Begin; the port on which the metrics are served. Raises MisConfigured if it is taken."""
         monitor = self._settings.monitor
         try:
-            self._server, self._thread = start_http_server(
-                monitor.port, addr=monitor.host, registry=registry_of(self._collector)
-            )
+            self._server, self._thread = start_http_server(monitor.port, addr=monitor.host, registry=self._registry)
         except OSError as error:
             raise cannot_listen("monitor", monitor.host, monitor.port, error) from error
         self._scheduler.start()
         return int(self._server.server_port)
 
     def stop(self) -> None:
-        """End cleanly: what is under way is finished first."""
+        """End cleanly: what is under way is finished first, and what was answered last is shipped."""
         self._scheduler.stop()
+        self._routines.ship_rest()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -70,7 +70,7 @@ def span_findings(baseline: Baseline, span: WindowProfile, *, leeway: float, alp
     With Holm's correction, as for a window. NaN is left out, as by the tests on rows; where nothing is left, the
     finding is nan and not significant.
     """
-    worth = span.worth
+    worth = baseline.shared_worth(span.n, span.worth)
     results = {"labels": class_shift_test(np.append(baseline.class_counts, 0), span.class_counts, worth)}
     for name, usual in usual_counts(baseline, span.spec).items():
         if name == STRANGENESS:  # NaN is the strangest, and the tail's

@@ -1,7 +1,8 @@
 """What labels say: realised accuracy, and proof that accuracy or calibration is worse than tolerated.
 
 Only outcome-blind labels judge, weighted by 1 / sampling probability. Proofs are by betting, so they may be looked at
-after every label; see `stats.comparison` and `stats.calibration`.
+after every label; see `stats.comparison` and `stats.calibration`. They keep the first label of a prediction; figures
+take the one that counts by now (`core.corrections`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from datetime import datetime
 import numpy as np
 
 from monitoring.baseline import Baseline, calibration_of
+from monitoring.core.corrections import first_outcomes, standing_outcomes
 from monitoring.core.signals import Floats
-from monitoring.core.types import Interval, LabelSource, Outcome
+from monitoring.core.types import Interval, Outcome
 from monitoring.slice_quality import SliceAccuracy, slice_accuracies
 from monitoring.stats.calibration import calibration_drift_test
 from monitoring.stats.comparison import error_rate_rise, error_rate_rise_start, mean_confidence_sequence
@@ -63,8 +65,9 @@ def label_evidence(
 
     `slices`: the declared ones.
     """
-    blind = blind_outcomes(outcomes)
-    recent = sorted(blind, key=lambda outcome: outcome.predicted_at)[-newest:]
+    recent = sorted(blind_outcomes(outcomes), key=lambda outcome: outcome.predicted_at)[-newest:]
+    stated = [outcome for outcome in recent if math.isfinite(outcome.confidence)]
+    blind = first_outcomes(outcome for outcome in outcomes if outcome.source.outcome_blind)  # what the proofs bet on
     tested = [outcome for outcome in blind if outcome.predicted_at >= calibration_since]
     tolerance = min(tolerated_loss + _doubt(baseline), 0.49)
     log_e_loss, loss_began = _evidence_of_loss(
@@ -75,8 +78,8 @@ def label_evidence(
         labelled=len({outcome.prediction_id for outcome in outcomes}),
         since=loss_began,
         accuracy=realised_accuracy(recent),
-        calibration=calibration_of(_confidence(recent), _correct(recent) > 0) if recent else {},
-        gap=_gap(recent, baseline),
+        calibration=calibration_of(_confidence(stated), _correct(stated) > 0) if stated else {},
+        gap=_gap(stated, baseline),
         log_e_loss=log_e_loss,
         log_e_miscalibrated=float(np.logaddexp(test.log_e_overconfident, test.log_e_underconfident)) - math.log(2),
         miscalibrated_since=_miscalibrated_since(tested, baseline, tolerance),
@@ -111,19 +114,15 @@ def calibration_is_back(outcomes: Sequence[Outcome], baseline: Baseline, toleran
 
 
 def unknown_classes(outcomes: Sequence[Outcome], known: Collection[str]) -> dict[str, int]:
-    """Labels of any source that the model lacks, commonest first, with the number of predictions."""
-    labelled = {(outcome.prediction_id, outcome.label) for outcome in outcomes if outcome.label not in known}
+    """Labels of any source that count and that the model lacks, commonest first, with the number of predictions."""
+    standing = standing_outcomes(outcomes)
+    labelled = {(outcome.prediction_id, outcome.label) for outcome in standing if outcome.label not in known}
     return dict(Counter(label for _, label in sorted(labelled)).most_common())
 
 
 def blind_outcomes(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Those that may judge, in order of labelling, one for each prediction: ground truth before a sample."""
-    ranked = sorted(
-        (outcome for outcome in outcomes if outcome.source.outcome_blind),
-        key=lambda outcome: outcome.source is not LabelSource.GROUND_TRUTH,
-    )
-    first = {outcome.prediction_id: outcome for outcome in reversed(ranked)}
-    return sorted(first.values(), key=lambda outcome: (outcome.labelled_at, outcome.prediction_id))
+    """Those that may judge and count, in order of labelling, one for each prediction and version."""
+    return standing_outcomes(outcome for outcome in outcomes if outcome.source.outcome_blind)
 
 
 def _evidence_of_loss(

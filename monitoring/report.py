@@ -103,6 +103,7 @@ def advice_on(found: Found, settings: MonitorSettings) -> Advice:
             },
             waiting=tuple(version.name for version in found.waiting),
             retraining=found.retraining,
+            span=f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC" if found.asked else None,
         )
     )
 

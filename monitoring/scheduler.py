@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -59,6 +60,16 @@ class Routine:
         return f"{self.name}:{subject}" if subject else self.name
 
 
+class Observe(Protocol):
+    """Is told of each run that has ended."""
+
+    def __call__(self, routine: str, seconds: float, *, failed: bool) -> None: ...
+
+
+def _unobserved(routine: str, seconds: float, *, failed: bool) -> None:
+    """Nobody counts."""
+
+
 class Scheduler:
     """One clock and a few workers on the shared ledger."""
 
@@ -71,6 +82,7 @@ class Scheduler:
         owner: str,
         workers: int = 2,
         lease: timedelta = LEASE,
+        observe: Observe = _unobserved,
     ) -> None:
         """Raises MisConfigured for a cron expression that cannot be read."""
         self.missed = 0
@@ -80,6 +92,7 @@ class Scheduler:
         self._now = clock
         self._owner = owner
         self._lease = lease
+        self._observe = observe
         self._under_way: dict[str, Tick] = {}
         self._stopping = threading.Event()
         self._asked = threading.Event()
@@ -140,7 +153,7 @@ class Scheduler:
     def _do(self, tick: Tick) -> None:
         name, _, subject = tick.trigger.partition(":")
         self._under_way[tick.id] = tick
-        error = None
+        began, error = self._now(), None
         try:
             if name in self._routines:
                 self._routines[name].do(subject)
@@ -155,6 +168,8 @@ class Scheduler:
             log.exception("%s of %s failed; its next window is tried in time", tick.trigger, tick.window.isoformat())
         finally:
             del self._under_way[tick.id]
+        if name in self._routines:
+            self._observe(name, (self._now() - began).total_seconds(), failed=error is not None)
         self._finish(tick, error)
 
     def _finish(self, tick: Tick, error: str | None) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitoring.baseline import Baseline, estimator_table
 from monitoring.budget import alarm_budget
@@ -23,6 +24,7 @@ from monitoring.quality import blind_outcomes, realised_accuracy
 from monitoring.signals import Traffic
 from monitoring.slice_memory import SliceMemory, SliceRows, testable
 from monitoring.slice_quality import SliceAccuracy, slice_accuracies
+from monitoring.stats.binning import finite_rows
 from monitoring.stats.mmd import FeatureMoments, mmd_moments_test
 from monitoring.stats.two_sample import TestResult, class_shift_test, holm, ks_test
 
@@ -103,12 +105,18 @@ def _tests(reference: SliceRows, rows: SliceRows) -> dict[str, TestResult]:
     results = {"labels": class_shift_test([usual[name] for name in names], [counts[name] for name in names])}
     results |= {name: ks_test(reference.signals[name], rows.signals[name]) for name in SIGNALS}
     # Means of the embeddings themselves: with a hundred rows, random features would add noise and cost, and few shifts.
-    moments = FeatureMoments.of(reference.projected.astype(np.float64))
-    results["embedding"] = mmd_moments_test(moments, rows.projected.astype(np.float64).sum(axis=0), len(rows))
+    results["embedding"] = _embedding_test(reference.projected, rows.projected)
     unknown = reference.signals["vocabulary"], rows.signals["vocabulary"]
     if not any(np.isnan(side).any() for side in unknown):
         results["vocabulary"] = ks_test(*unknown)
     return results
+
+
+def _embedding_test(reference: NDArray[np.float16], rows: NDArray[np.float16]) -> TestResult:
+    usual, own = (side[finite_rows(side)].astype(np.float64) for side in (reference, rows))
+    if len(usual) < 2:
+        return TestResult.undefined(len(usual), len(own))
+    return mmd_moments_test(FeatureMoments.of(usual), own.sum(axis=0), len(own))
 
 
 def _holm(p_values: Mapping[tuple[str, str], float], alpha: float) -> frozenset[tuple[str, str]]:

@@ -16,7 +16,12 @@ HEADER = """\
 # database_url = "postgresql+psycopg://USER@HOST/DATABASE"  # default: ledger.db in this folder
 # storage_url = "s3://BUCKET/PREFIX"  # default: storage/ in this folder
 """
-EXAMPLES = {"label_volume": 1000, "cron": "0 3 * * mon", "webhook_url": "https://example.org/hook"}
+EXAMPLES = {
+    "label_volume": 1000,
+    "cron": "0 3 * * mon",
+    "webhook_url": "https://example.org/hook",
+    "notify_file": "/run/secrets/notifiers",
+}
 
 
 def starter_config() -> str:

@@ -1,8 +1,9 @@
 """Reading a rollout's evidence: pure, from exposures and outcomes to comparisons. `service.rollout` decides on it.
 
 The unit is the assignment key. A unit enters the accuracy comparison once, when its cohort has matured: with what it
-was answered and what was labelled within `maturation` of its first request. Only outcome-blind labels count. Guardrails
-(failed requests, and slow ones in A/B) need no labels and are read at once.
+was answered and what was labelled within `maturation` of its first request; what is corrected later changes nothing
+that was judged. Only outcome-blind labels count. Guardrails (failed requests, and slow ones in A/B) need no labels and
+are read at once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from monitoring.core.corrections import standing_outcomes
 from monitoring.core.ledger.rollout_evidence import SILENT_STEP, Exposure
 from monitoring.core.plain import plain
 from monitoring.core.settings import RolloutSettings
@@ -186,7 +188,7 @@ def accuracy_of(outcomes: Iterable[Outcome], *, maturation: timedelta, now: date
     units = []
     for unit, told in of_unit.items():
         matures = told[0].predicted_at + maturation
-        kept = [outcome for outcome in told if outcome.labelled_at <= matures]
+        kept = standing_outcomes(outcome for outcome in told if outcome.labelled_at <= matures)
         if kept and matures <= now:
             units.append(_unit(unit, [outcome.correct for outcome in kept], kept))
     return mean_confidence_sequence([unit.value for unit in units], [unit.probability for unit in units], alpha=alpha)
@@ -275,12 +277,9 @@ def _in_time(
 
 
 def _by_prediction(outcomes: Iterable[Outcome], version: str) -> dict[str, Outcome]:
-    """One outcome for each prediction of `version`; the first label wins."""
-    found: dict[str, Outcome] = {}
-    for outcome in outcomes:
-        if outcome.version == version:
-            found.setdefault(outcome.prediction_id, outcome)
-    return found
+    """The outcome that counts for each prediction of `version`."""
+    own = standing_outcomes(outcome for outcome in outcomes if outcome.version == version)
+    return {outcome.prediction_id: outcome for outcome in own}
 
 
 def _unit(unit: str, values: Sequence[float], outcomes: Sequence[Outcome]) -> UnitOutcome:

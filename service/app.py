@@ -81,8 +81,8 @@ class Service:
                 table=lambda: serving.table,
                 loaded=lambda: len(serving.loaded),
                 depths=inference.pool.depths,
+                capacity=settings.server.queue_size,
                 spool=spool,
-                spool_dir=settings.spool_dir,
             )
         )
         context = Context(

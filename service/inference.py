@@ -63,17 +63,17 @@ class Inference:
         model: str,
         texts: Sequence[str],
         *,
+        caller: str,
+        within: float | None,
         key: str | None,
         metadata: Mapping[str, str],
         top_k: int,
         gone: Gone,
-        timeout: float | None = None,
         pinned: Part | None = None,
     ) -> list[Answer]:
-        """The answers to `texts`, in their order. `gone` returns when the caller has left.
+        """The answers to `texts`, in their order, `within` so many seconds if they are fewer than the server's own.
 
-        `timeout`: seconds after which the caller wants no answer any more; the server's own deadline holds, too.
-
+        `caller` is who asked, for callers take turns. `gone` returns when the caller has left.
         The rollout decides who answers, unless the caller has `pinned` a version; then no other answers in its place.
 
         Raises NotFound, NotReady, Overloaded, DeadlineExceeded, CallerGone, or LeewayError where the model fails.
@@ -90,13 +90,14 @@ class Inference:
             top_k=top_k,
         )
         part = pinned or route.part(call.unit)
+        party = f"{model}\0{caller}"
         longest = self._settings.deadline_seconds
-        deadline = call.loop.time() + (longest if timeout is None else min(timeout, longest))
-        await self._answered(call, _works(call, range(len(texts)), ids, texts, part), deadline, gone)
+        deadline = call.loop.time() + (longest if within is None else min(within, longest))
+        await self._answered(call, _works(call, range(len(texts)), ids, texts, part, party), deadline, gone)
         if call.failures and part.variant is Variant.CANDIDATE and pinned is None:
             # callers must not suffer for the experiment; outside of the rollout, or these would bias the champion's arm
             spare = Part(route.champion, Variant.PRODUCTION, NO_ROLLOUT)
-            await self._answered(call, _works(call, sorted(call.failures), ids, texts, spare), deadline, gone)
+            await self._answered(call, _works(call, sorted(call.failures), ids, texts, spare, party), deadline, gone)
         if call.failures:
             raise LeewayError("the model failed on this text; the server's log says why", field=_field(call.failures))
         return [call.answers[row] for row in range(len(texts))]
@@ -131,24 +132,28 @@ class Inference:
             return
         answers = answers_of(batch, logged_top_k=self._settings.top_k)
         self._recorder.record(batch, answers)
+        recorded = time.perf_counter()
         _deliver(batch.works, answers)
         self._metrics.batch(batch)
+        self._metrics.recorded(recorded - batch.ended)
         self._metrics.shadow_answered(batch, shadow.agreements(batch, answers))
         copies = shadow.copies(batch, answers)
         if copies and (dropped := self.pool.offer(copies)):
             self._metrics.shadow_dropped(copies[0].call.model, dropped)
 
 
-def _works(call: Call, rows: Sequence[int], ids: Sequence[str], texts: Sequence[str], part: Part) -> list[Work]:
+def _works(
+    call: Call, rows: Sequence[int], ids: Sequence[str], texts: Sequence[str], part: Part, party: str
+) -> list[Work]:
     return [
-        Work(call, row, ids[row], texts[row], part.target, part.variant, part.step, shadow=part.shadow) for row in rows
+        Work(call, row, ids[row], texts[row], part.target, part.variant, part.step, party, part.shadow) for row in rows
     ]
 
 
 async def _first_of(done: asyncio.Future[None], deadline: float, gone: Gone) -> None:
     """Return when `done` is; raise DeadlineExceeded or CallerGone where that comes first."""
     loop = done.get_loop()
-    await asyncio.wait((done,), timeout=max(min(PATIENCE_SECONDS, deadline - loop.time()), 0))
+    await asyncio.wait((done,), timeout=min(PATIENCE_SECONDS, deadline - loop.time()))
     if done.done():
         return
     watcher = asyncio.ensure_future(gone())

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from monitoring.core.spool import SpoolWriter, spool_bytes
-from monitoring.core.types import LabelSource
+from monitoring.core.spool import SpoolWriter
+from monitoring.core.types import LabelSource, Variant
 from service.engine.work import FinishedBatch, Work
 from service.routing import RoutingTable
 from service.version import program_version
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.5, 5.0, 10.0)
 STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+ANSWER_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.5, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-MODEL_VERSION_VARIANT = ("model", "version", "variant")
+MODEL_VERSION = ("model", "version")
+MODEL_VERSION_VARIANT = (*MODEL_VERSION, "variant")
+TIMED = ("/predict", "/infer", "/feedback")
+"""Routes by whose speed callers judge; all others share one histogram, since each costs as many series as buckets."""
 
 
 class Metrics:
@@ -37,14 +42,14 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "leeway_request_duration_seconds",
-            "From request line to last byte.",
+            "From request line to last byte, of callers' routes by name and of all others together.",
             ("route",),
             buckets=SECONDS,
             registry=registry,
         )
         self._stage_seconds = Histogram(
             "leeway_stage_duration_seconds",
-            "Time a batch spends: its oldest text in the queue, in the tokenizer, in the model.",
+            "Time a batch spends: its oldest text in the queue, in the tokenizer, in the model, in the record.",
             ("stage",),
             buckets=STAGE_SECONDS,
             registry=registry,
@@ -60,9 +65,20 @@ class Metrics:
         self._confidence = Histogram(
             "leeway_confidence",
             "Calibrated top-1 probability.",
-            ("model", "version"),
+            MODEL_VERSION,
             buckets=CONFIDENCES,
             registry=registry,
+        )
+        self._answer_seconds = Histogram(
+            "leeway_prediction_duration_seconds",
+            "From the request's arrival to the text's answer; of a shadow copy, the model call alone.",
+            MODEL_VERSION_VARIANT,
+            buckets=ANSWER_SECONDS,
+            registry=registry,
+        )
+        self._tokens = Counter("leeway_tokens", "Tokens of answered texts.", MODEL_VERSION, registry=registry)
+        self._padding = Counter(
+            "leeway_padding_tokens", "Tokens computed only to fill a batch.", MODEL_VERSION, registry=registry
         )
         self._feedback = Counter("leeway_feedback", "New feedback kept.", ("source",), registry=registry)
         self._shadow_pairs = Counter(
@@ -77,16 +93,20 @@ class Metrics:
             ("model",),
             registry=registry,
         )
-        self._child_of_requests = lru_cache(maxsize=1024)(self._requests.labels)
-        self._child_of_request_seconds = lru_cache(maxsize=256)(self._request_seconds.labels)
-        self._child_of_predictions = lru_cache(maxsize=1024)(self._predictions.labels)
-        self._child_of_confidence = lru_cache(maxsize=1024)(self._confidence.labels)
-        self._stages = {stage: self._stage_seconds.labels(stage) for stage in ("queue", "tokenize", "inference")}
+        self._of_request = lru_cache(maxsize=1024)(self._children_of_request)
+        self._of_version = lru_cache(maxsize=1024)(self._children_of_version)
+        self._of_part = lru_cache(maxsize=1024)(self._children_of_part)
+        for source in LabelSource:  # a counter that begins with 1 has not increased
+            self._feedback.labels(source)
+        stages = ("queue", "tokenize", "inference", "record")
+        self._stages = {stage: self._stage_seconds.labels(stage) for stage in stages}
+        ProcessCollector(registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One HTTP request has ended."""
-        self._child_of_requests(route, method, str(status)).inc()
-        self._child_of_request_seconds(route).observe(seconds)
+        count, duration = self._of_request(route, method, status)
+        count.inc()
+        duration.observe(seconds)
 
     def tokenized(self, seconds: float) -> None:
         """One call of the tokenizer has ended."""
@@ -94,19 +114,35 @@ class Metrics:
 
     def batch(self, batch: FinishedBatch) -> None:
         """One model call has ended."""
-        self._stages["queue"].observe(batch.began - batch.works[0].waiting_since)
+        works, first = batch.works, batch.works[0]
+        if first.variant is not Variant.SHADOW:  # a silent copy waits for quiet, and nobody waits for it
+            self._stages["queue"].observe(batch.began - first.waiting_since)
         self._stages["inference"].observe(batch.ended - batch.began)
-        self._batch_size.observe(len(batch.works))
+        self._batch_size.observe(len(works))
         if batch.predictions is None:
-            self.failed(batch.works, "inference")
+            self.failed(works, "inference")
             return
-        work = batch.works[0]
-        confidence = self._child_of_confidence(work.call.model, work.target.name)
-        for row in batch.rows:
-            confidence.observe(batch.predictions.confidence[row])
-        for variant in {work.variant for work in batch.works}:
-            count = sum(work.variant is variant for work in batch.works)
-            self._child_of_predictions(work.call.model, work.target.name, variant).inc(count)
+        confidence, tokens, padding = self._of_version(first.call.model, first.target.name)
+        longest = total = 0
+        counts: dict[Variant, int] = {}
+        stated = batch.predictions.confidence.tolist()
+        for work, row in zip(works, batch.rows, strict=True):
+            confidence.observe(stated[row])
+            variant, length = work.variant, len(work.encoded or ())
+            counts[variant] = counts.get(variant, 0) + 1
+            total += length
+            longest = max(longest, length)
+            began = batch.began if variant is Variant.SHADOW else work.call.started
+            self._of_part(first.call.model, first.target.name, variant)[1].observe(batch.ended - began)
+        for variant, count in counts.items():
+            self._of_part(first.call.model, first.target.name, variant)[0].inc(count)
+        tokens.inc(total)
+        if unused := longest * len(works) - total:
+            padding.inc(unused)
+
+    def recorded(self, seconds: float) -> None:
+        """One batch is written to the spool."""
+        self._stages["record"].observe(seconds)
 
     def failed(self, works: Sequence[Work], reason: str) -> None:
         """Texts will get no answer; `reason`: inference, deadline or overload."""
@@ -127,9 +163,28 @@ class Metrics:
         """Shadow copies found no room."""
         self._shadow_dropped.labels(model).inc(count)
 
-    def exposition(self) -> bytes:
-        """The registry as Prometheus scrapes it."""
-        return generate_latest(self.registry)
+    def _children_of_request(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+        timed = route if route.endswith(TIMED) else "other"
+        return self._requests.labels(route, method, str(status)), self._request_seconds.labels(timed)
+
+    def _children_of_version(self, model: str, version: str) -> tuple[Histogram, Counter, Counter]:
+        """Confidence, tokens, padding."""
+        names = (model, version)
+        return self._confidence.labels(*names), self._tokens.labels(*names), self._padding.labels(*names)
+
+    def _children_of_part(self, model: str, version: str, variant: Variant) -> tuple[Counter, Histogram]:
+        """Predictions and their time; with them begin the counters of what may go wrong, at 0."""
+        for reason in ("inference", "deadline", "overload"):
+            self._errors.labels(model, version, variant, reason)
+        if variant is Variant.SHADOW:
+            self._shadow_dropped.labels(model)
+        part = (model, version, variant)
+        return self._predictions.labels(*part), self._answer_seconds.labels(*part)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The registry as it is scraped, and its content type: OpenMetrics for who accepts it, else Prometheus' own."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
 
 
 class StateCollector(Collector):
@@ -141,14 +196,14 @@ class StateCollector(Collector):
         table: Callable[[], RoutingTable],
         loaded: Callable[[], int],
         depths: Callable[[], Mapping[str, int]],
+        capacity: int,
         spool: SpoolWriter,
-        spool_dir: Path,
     ) -> None:
         self._table = table
         self._loaded = loaded
         self._depths = depths
+        self._capacity = capacity
         self._spool = spool
-        self._spool_dir = spool_dir
 
     def collect(self) -> Iterator[Metric]:
         """Read everything."""
@@ -165,12 +220,19 @@ class StateCollector(Collector):
         for model in {*table.routes, *depths}:
             depth.add_metric([model], depths.get(model, 0))
         yield depth
+        yield GaugeMetricFamily("leeway_queue_capacity", "Texts that may wait for all models.", self._capacity)
         yield GaugeMetricFamily("leeway_loaded_versions", "Versions in memory.", self._loaded())
         yield CounterMetricFamily("leeway_spool_rows", "Rows written to the spool.", self._spool.written_rows)
         yield CounterMetricFamily(
             "leeway_spool_dropped_rows", "Rows that the spool could not take.", self._spool.dropped_rows
         )
-        yield GaugeMetricFamily("leeway_spool_bytes", "Bytes that wait to be shipped.", spool_bytes(self._spool_dir))
-        build = GaugeMetricFamily("leeway_build_info", "The installed version of Leeway.", labels=["version"])
-        build.add_metric([program_version()], 1)
-        yield build
+        yield GaugeMetricFamily(
+            "leeway_spool_bytes", "Bytes of this process that wait to be shipped.", self._spool.waiting_bytes()
+        )
+        yield GaugeMetricFamily(
+            "leeway_spool_limit_bytes", "Bytes that may wait before rows are dropped.", self._spool.limit_bytes
+        )
+        disk = shutil.disk_usage(self._spool.root)
+        yield GaugeMetricFamily("leeway_disk_free_bytes", "Free on the disk of the home folder.", disk.free)
+        yield GaugeMetricFamily("leeway_disk_size_bytes", "Size of the disk of the home folder.", disk.free + disk.used)
+        yield InfoMetricFamily("leeway_build", "The installed version of Leeway.", {"version": program_version()})

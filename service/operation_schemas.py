@@ -136,6 +136,7 @@ class VersionView(Shape):
         evidence={
             "gates": [{"name": "old_holdout", "passed": True, "value": -0.004, "limit": -0.02, "reason": "…"}],
             "metrics": {"candidate": {"accuracy": 0.93}, "champion": {"accuracy": 0.81}},
+            "parity": {"precision": "int8-mixed", "max_batch": 32, "agreement": 0.9975, "dependence": 0.0},
         },
         created_at=A_TIME,
         approval=None,

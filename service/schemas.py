@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import Header
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 from monitoring.core.errors import InvalidInput, TooLarge
@@ -29,18 +28,6 @@ MetadataName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=256)]
 Metadata = Annotated[dict[MetadataName, MetadataValue], Field(max_length=16)]
 TopK = Annotated[int, Field(ge=1, le=1000, description="how many of the likeliest labels to return")]
-
-
-Timeout = Annotated[
-    float | None,
-    Header(
-        alias="X-Request-Timeout",
-        gt=0,
-        allow_inf_nan=False,
-        description="seconds after which the caller wants no answer any more: 504 then, and no work is done for it",
-        examples=[0.5],
-    ),
-]
 
 
 class Shape(BaseModel):

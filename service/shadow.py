@@ -19,6 +19,7 @@ def copies(batch: FinishedBatch, answers: Sequence[Answer]) -> list[Work]:
             target=work.shadow,
             variant=Variant.SHADOW,
             step=work.step,
+            party=work.party,
             champion_label=answer.label,
         )
         for work, answer in zip(batch.works, answers, strict=True)

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -33,6 +34,8 @@ TRAINS_WITH = ("torch", "transformers", "peft")
 STOP_SECONDS = 20.0
 LAST_WORDS_SECONDS = 1.0
 LONGEST_LINE = 1 << 20
+LAST_LINES = 8
+"""Said again when a role is given up: what it said long ago has scrolled away by then."""
 OWN_PORT = re.compile(re.escape(LISTENING) + r"http://\S+:(\d+)")
 
 
@@ -82,15 +85,22 @@ class Troupe:
         self._settings = settings
         self._parts: dict[str, Part] = {}
         self._ports: dict[str, asyncio.Future[int]] = {}
+        self._said: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=LAST_LINES))
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
-        """Until Ctrl-C or SIGTERM: 0; or until `serve` ends by itself: 1."""
+        """Until Ctrl-C or SIGTERM: 0; or until `serve` ends by itself, or where one cannot be started at all: 1."""
         for name in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(name, self._asked_to_stop)
         for role in ("serve", *self._others):
             self._ports[role] = asyncio.get_running_loop().create_future()
-            await self._start(role)
+            try:
+                await self._start(role)
+            except OSError as error:
+                tell("up", f"{role} COULD NOT BE STARTED ({error}): stopping all", warn=True)
+                tell("up", "free some memory or processes, then start `leeway up` anew", warn=True)
+                await self._stop_all()
+                return 1
         announcing = asyncio.create_task(self._announce())
         keeping = [asyncio.create_task(self._keep_or_tell(role)) for role in self._others]
         serving = asyncio.create_task(self._parts["serve"].end())
@@ -122,7 +132,11 @@ class Troupe:
             following = next_start(lived, quick)
             died = f"{role} {ended}, {following.reason}"
             if following.wait is None:
-                tell("up", f"{died}: GIVEN UP; serving goes on without it. The last lines say why:", warn=True)
+                tell("up", f"{died}: GIVEN UP; serving goes on without it", warn=True)
+                if self._said[role]:
+                    tell("up", f"the last that {role} said:", warn=True)
+                for line in self._said[role]:
+                    tell(role, line, warn=True)
                 tell("up", f"put that right, then run `leeway {role}` beside this or start `leeway up` anew", warn=True)
                 return
             tell("up", f"{died}: starting it again in {following.wait:.0f} s, serving goes on", warn=True)
@@ -154,6 +168,8 @@ class Troupe:
             if part.process.returncode is None:
                 part.process.terminate()
         ends = [asyncio.create_task(part.end()) for part in self._parts.values()]
+        if not ends:
+            return
         _, late = await asyncio.wait(ends, timeout=STOP_SECONDS)
         if late:
             names = ", ".join(part.role for part in self._parts.values() if part.process.returncode is None)
@@ -195,6 +211,7 @@ class Troupe:
                 return
             said = line.decode(errors="replace").rstrip()
             tell(role, said)
+            self._said[role].append(said)
             if not self._ports[role].done() and (found := OWN_PORT.search(said)):
                 self._ports[role].set_result(int(found[1]))
 

@@ -127,6 +127,12 @@ def docker_compose() -> Path:
     return _tool("docker-compose")
 
 
+@pytest.fixture(scope="session")
+def kubectl() -> Path:
+    """The builder of kustomizations; it needs no cluster for that."""
+    return _tool("kubectl")
+
+
 def _tool(*names: str) -> Path:
     """The first of `names` that LEEWAY_TOOLS or PATH holds."""
     folders = os.pathsep.join(filter(None, [TOOLS, os.environ.get("PATH")]))

@@ -99,30 +99,23 @@ def _quality(evidence: Mapping[str, Any]) -> str:
 
 def _serving(config: BundleConfig, evidence: Mapping[str, Any]) -> str:
     parity = evidence["parity"]
+    offers = [
+        (
+            offer["precision"],
+            str(offer["max_batch"]),
+            _figure(offer["agreement"]),
+            _figure(offer["accuracy_loss"]),
+            _figure(offer["dependence"]),
+            f"{offer['texts_per_second']:.0f}",
+        )
+        for offer in parity["offers"]
+    ]
+    heads = ("precision", "batch", "labels as torch", "accuracy lost", "moved by its batch", "texts/s, one thread")
     return (
         f"## Serving\n\nPrecision {config.precision}, batches of up to {config.max_batch}, texts cut at "
         f"{config.max_tokens} tokens, temperature {config.temperature:.3f}. Chosen because {parity['reason']}. "
-        f"{parity['agreement']:.2%} of its labels agree with torch." + _offers(parity.get("offers", ()))
+        f"{parity['agreement']:.2%} of its labels agree with torch.\n\n" + _table(heads, offers)
     )
-
-
-def _offers(offers: Sequence[Mapping[str, Any]]) -> str:
-    """What each precision was measured at; all of them were timed side by side."""
-    if not offers:
-        return ""
-    heads = ("precision", "batches of up to", "labels as torch's", "accuracy lost", "moved by its batch", "texts/s")
-    rows = [
-        (
-            one["precision"],
-            str(one["max_batch"]),
-            f"{one['agreement']:.2%}",
-            f"{one['accuracy_loss']:+.2%}",
-            f"{one['dependence']:.4f}",
-            f"{one['texts_per_second']:.0f}",
-        )
-        for one in offers
-    ]
-    return "\n\n" + _table(heads, rows)
 
 
 def _gates(evidence: Mapping[str, Any]) -> str:

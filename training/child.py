@@ -17,7 +17,7 @@ from monitoring.core.ledger.database import Ledger
 from monitoring.core.settings import Settings
 from monitoring.core.types import JobState, ModelVersion, RetrainCause, Stage, TrainingJob, utc_now
 from training.extras import require_training
-from training.progress import Progress
+from training.progress import Progress, log_own_steps
 from training.worker import settle
 
 ORPHANED = 3
@@ -28,7 +28,7 @@ log = logging.getLogger("training")
 
 def main() -> None:
     """Train for the job in the arguments; what went wrong is written to the job itself."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    log_own_steps()
     settings = Settings.model_validate_json(sys.stdin.readline())
     threading.Thread(target=_end_with_the_worker, daemon=True).start()
     os.nice(NICENESS)  # serving comes first

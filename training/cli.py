@@ -95,12 +95,12 @@ def worker(*, drain: bool) -> None:
     """Claim retraining jobs and do them, one at a time, until stopped."""
     require_training()
     use_half_of_the_cores()
-    import logging
     import os
 
+    from training.progress import log_own_steps
     from training.worker import Worker
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    log_own_steps()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

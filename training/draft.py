@@ -18,12 +18,13 @@ from monitoring.core.signals import Predictions, Reference
 from monitoring.stats.calibration import fit_temperature
 from training.data import HOLDOUT, TRAIN, VALIDATION
 from training.logits import raw_outputs
-from training.precision import FP32, Choice
+from training.precision import Choice
 from training.snapshot import RECENT_HOLDOUT, RECENT_UNLABELLED, Part, Snapshot
 
 if TYPE_CHECKING:
     from training.finetune import FineTuned  # what imports torch stays out of a recalibration
 
+FP32 = "fp32"
 MAX_REFERENCE_ROWS = 2_000
 MIN_BASELINE_ROWS = 100
 

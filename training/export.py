@@ -1,10 +1,13 @@
-"""From torch to ONNX files, in each precision that may serve."""
+"""From torch to ONNX files: fp32, and those quantised to int8 in the ways that `quantise` knows."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
@@ -14,38 +17,39 @@ from torch.export import Dim
 from monitoring.core import bundle as bundles
 from monitoring.core.bundle import Bundle, BundleConfig
 from monitoring.core.signals import Reference
-from training.classifier import SequenceClassifier, Tokens, tokenise
+from training.classifier import SequenceClassifier, tokenise
 from training.finetune import FineTuned
-from training.precision import FP32, INT8, INT8_MIXED, INT8_STATIC, PRECISIONS
-from training.quantise import feeds_of, quantise_dynamic, quantise_static, quiet
-
-log = logging.getLogger(__name__)
+from training.precision import DYNAMIC, FP32, MIXED, PRECISIONS, STATIC
+from training.quantise import quantise_dynamic, quantise_static
 
 OPSET = 20
 OUTPUTS = ("logits", "embedding")
 INPUTS = ("input_ids", "attention_mask")
 MAX_BATCH = 1024
-CALIBRATION_TEXTS = 128
-FILES = {precision: f"model.{precision}.onnx" for precision in PRECISIONS}
+CALIBRATION_TEXTS = 256
 
 
-def export(tuned: FineTuned, folder: Path, *, calibration: Sequence[str], frozen_graph: Path | None = None) -> None:
-    """Write the model in every precision, and tokenizer.json, into `folder`.
+def export(tuned: FineTuned, folder: Path, calibration: Sequence[str], *, frozen_graph: Path | None = None) -> None:
+    """Write a model file for each of PRECISIONS, and tokenizer.json, into `folder`.
 
-    `calibration`: texts like those to come, at best of the training, from which static int8 learns its ranges.
+    `calibration`: training texts; the ranges of static int8 are those that some of them reach.
     `frozen_graph`: where the graph of an encoder that no training changes is kept. Tracing takes longest of all, so it
     is done once, and each head is set into the result.
     """
     if frozen_graph is None:
-        export_onnx(tuned.model, tuned.max_tokens, folder / FILES[FP32])
+        export_onnx(tuned.model, tuned.max_tokens, folder / "model.fp32.onnx")
     else:
         if not frozen_graph.exists():
             frozen_graph.parent.mkdir(parents=True, exist_ok=True)
             staging = frozen_graph.with_suffix(f".{os.getpid()}")
             export_onnx(tuned.model, tuned.max_tokens, staging)
             staging.replace(frozen_graph)
-        set_head(frozen_graph, tuned.model.classifier, folder / FILES[FP32])
-    quantise(folder, tokenise(tuned.tokenizer, calibration[:CALIBRATION_TEXTS], tuned.max_tokens))
+        set_head(frozen_graph, tuned.model.classifier, folder / "model.fp32.onnx")
+    tokens = tokenise(tuned.tokenizer, calibration[:CALIBRATION_TEXTS], tuned.max_tokens)
+    files = {name: folder / f"model.{name}.onnx" for name in PRECISIONS}
+    with _quiet():
+        quantise_dynamic(files[FP32], files[DYNAMIC])
+        quantise_static(files[FP32], files[STATIC], files[MIXED], tokens)
     tuned.tokenizer.no_truncation()  # the runtime cuts by its configuration
     tuned.tokenizer.save(str(folder / bundles.TOKENIZER))
 
@@ -54,7 +58,7 @@ def export_onnx(model: SequenceClassifier, max_tokens: int, path: Path) -> None:
     """Trace the model with free batch and length; an exporter that saw training mode would keep dropout."""
     size = {0: Dim("batch", min=1, max=MAX_BATCH), 1: Dim("tokens", min=2, max=max_tokens)}
     ids, mask = torch.ones((2, 8), dtype=torch.int64), torch.ones((2, 8), dtype=torch.int64)  # one tensor would alias
-    with quiet():
+    with _quiet():
         program = torch.onnx.export(
             model.eval(),
             (ids, mask),
@@ -94,31 +98,11 @@ def set_head(source: Path, head: torch.nn.Linear, target: Path) -> None:
     onnx.save(model, target)
 
 
-def quantise(folder: Path, tokens: Sequence[Tokens]) -> None:
-    """Write the int8 models beside the fp32 one; `tokens`: of texts that show the range of activations.
-
-    Only fp32 must succeed: what cannot be quantised is not on offer, and the log says why.
-    """
-    source = folder / FILES[FP32]
-    feeds = feeds_of(tokens)
-    ways: Mapping[str, Callable[[Path], None]] = {
-        INT8: lambda target: quantise_dynamic(source, target),
-        INT8_STATIC: lambda target: quantise_static(source, target, feeds, careful=False),
-        INT8_MIXED: lambda target: quantise_static(source, target, feeds, careful=True),
-    }
-    for precision, way in ways.items():
-        try:
-            way(folder / FILES[precision])
-        except Exception as error:  # the quantiser raises what it likes about graphs that it does not know
-            log.warning("%s is not on offer: %s: %s", precision, type(error).__name__, error)
-            (folder / FILES[precision]).unlink(missing_ok=True)
-
-
-def discard_others(folder: Path, chosen: str) -> None:
-    """Leave the chosen precision and fp32 in the bundle: the others would only fill storage."""
-    for precision, name in FILES.items():
-        if precision not in (chosen, FP32):
-            (folder / name).unlink(missing_ok=True)
+def keep_only(folder: Path, precision: str) -> None:
+    """Leave out what was not chosen; fp32 stays, as what the others were made from and are compared with."""
+    for name in PRECISIONS:
+        if name not in (FP32, precision):
+            (folder / f"model.{name}.onnx").unlink()
 
 
 def open_draft(folder: Path, config: BundleConfig) -> Bundle:
@@ -126,3 +110,16 @@ def open_draft(folder: Path, config: BundleConfig) -> Bundle:
     if not (folder / bundles.REFERENCE).exists():
         Reference.blank(len(config.labels), config.embedding_size).save(folder / bundles.REFERENCE)
     return Bundle(folder, config, hash="")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter and quantiser talk about their own insides; errors still come through."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

@@ -91,6 +91,12 @@ def judge_artefact(artefact: Artefact, limits: GateSettings) -> tuple[GateResult
     results = (
         _parity(artefact.choice.agreement, limits.min_agreement),
         _at_most(
+            "accuracy_loss",
+            artefact.choice.accuracy_loss,
+            limits.max_accuracy_loss,
+            "of the labelled texts are answered right by torch and wrong by the artefact, net",
+        ),
+        _at_most(
             "batch_dependence",
             artefact.choice.dependence,
             limits.max_batch_dependence,

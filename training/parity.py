@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,26 +24,43 @@ MIXED_TEXTS = 128
 TIMED_BATCH = 8
 TIMED_ROUNDS = 3
 TIMED_TEXTS = 64
-NO_CLASS = -1
-"""The class of a text whose label the model lacks: no answer is right."""
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Class numbers of the sampled texts, (n,): as torch answers, and the true ones, UNKNOWN where no label is."""
+
+    by_torch: NDArray[np.int64]
+    truth: NDArray[np.int64]
+
+    def loss(self, said: NDArray[np.int64]) -> float:
+        """Share of the labelled texts that torch gets right beyond those that `said` (n,) does; 0 without labels."""
+        known = self.truth != UNKNOWN
+        lost = (self.by_torch == self.truth)[known].astype(int) - (said == self.truth)[known]
+        return float(lost.mean()) if known.any() else 0.0
 
 
 def measure_precisions(
-    draft: Bundle, tuned: FineTuned, texts: Sequence[str], labels: Sequence[str], limits: GateSettings, *, seed: int
+    draft: Bundle,
+    tuned: FineTuned,
+    texts: Sequence[str],
+    labels: Sequence[str | None],
+    limits: GateSettings,
+    *,
+    seed: int,
 ) -> tuple[Choice, tuple[Measurement, ...]]:
-    """Compare each precision on offer, read from disk, with torch on labelled `texts`; choose one and say why.
+    """Compare all precisions, read from disk, with torch on `texts` and their true `labels`; choose one and say why.
 
     Each is offered at the largest batch that keeps its scores independent of the batch, one text if need be.
     """
-    expected = infer(tuned.model, tokenise(tuned.tokenizer, texts, tuned.max_tokens), torch.device("cpu"))[0]
+    logits = infer(tuned.model, tokenise(tuned.tokenizer, texts, tuned.max_tokens), torch.device("cpu"))[0]
+    expected = Expected(logits.argmax(axis=1), _truth(labels, draft.config.labels))
     order = np.random.default_rng(seed).permutation(min(len(texts), MIXED_TEXTS))
-    number = {label: place for place, label in enumerate(draft.config.labels)}
-    truth = np.array([number.get(label, NO_CLASS) for label in labels])
-    names = [name for name in PRECISIONS if draft.path(f"model.{name}.onnx").exists()]
-    runtimes = [ClassifierRuntime(draft, precision=name) for name in names]
+    runtimes = [ClassifierRuntime(draft, precision=name) for name in PRECISIONS]
     offers = [
-        _offer(runtime, name, texts, truth, expected, order, limits)
-        for runtime, name in zip(runtimes, names, strict=True)
+        _offer(runtime, name, texts, expected, order, limits)
+        for runtime, name in zip(runtimes, PRECISIONS, strict=True)
     ]
     served = [(runtime, offer.max_batch) for runtime, offer in zip(runtimes, offers, strict=True)]
     measured = tuple(
@@ -57,22 +74,26 @@ def _offer(
     runtime: ClassifierRuntime,
     precision: str,
     texts: Sequence[str],
-    truth: NDArray[np.int64],
-    expected: NDArray[np.float32],
+    expected: Expected,
     order: NDArray[np.int64],
     limits: GateSettings,
 ) -> Measurement:
     """The largest batch that keeps scores independent of it; its speed is measured later, beside the others."""
     encoded = runtime.encode(texts)
     alone = raw_outputs(runtime, encoded, 1)[0]
-    said, meant = alone.argmax(axis=1), expected.argmax(axis=1)
-    agreement, loss = float((said == meant).mean()), float((meant == truth).mean() - (said == truth).mean())
+    said = alone.argmax(axis=1)
+    agreement, loss = float((said == expected.by_torch).mean()), expected.loss(said)
     for size in BATCHES:
         together, _ = raw_outputs(runtime, encoded[:MIXED_TEXTS], size, order)
         shift = top_shift(alone[:MIXED_TEXTS], together, runtime.config.temperature)
         if shift <= limits.max_batch_dependence:
-            return Measurement(precision, size, agreement, shift, texts_per_second=0.0, accuracy_loss=loss)
-    return Measurement(precision, 1, agreement, 0.0, texts_per_second=0.0, accuracy_loss=loss)
+            return Measurement(precision, size, agreement, loss, shift, texts_per_second=0.0)
+    return Measurement(precision, 1, agreement, loss, 0.0, texts_per_second=0.0)
+
+
+def _truth(labels: Sequence[str | None], classes: Sequence[str]) -> NDArray[np.int64]:
+    number = {label: place for place, label in enumerate(classes)}
+    return np.array([UNKNOWN if label is None else number.get(label, UNKNOWN) for label in labels], dtype=np.int64)
 
 
 def top_shift(alone: NDArray[np.float32], together: NDArray[np.float32], temperature: float) -> float:

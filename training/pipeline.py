@@ -19,7 +19,7 @@ from training.data import HOLDOUT, TRAIN, VALIDATION
 from training.draft import calibrate, first_config, freeze_baseline, learn_reference
 from training.encoder import Base, resolve
 from training.evaluate import judge
-from training.export import discard_others, export, open_draft
+from training.export import export, keep_only, open_draft
 from training.finetune import LabelledTexts, fine_tune
 from training.parity import measure_precisions
 from training.plan import Plan, Workshop
@@ -47,8 +47,12 @@ def run(plan: Plan, workshop: Workshop, *, actor: str, conclude: Conclude | None
             tuned = fine_tune(base, train, validation, snapshot.classes, plan.recipe, seed=seed, report=share)
         with steps.step("export"):
             frozen = plan.recipe.method == "head"
-            graph = _graph_path(base, tuned.max_tokens, workshop) if frozen else None
-            export(tuned, folder, calibration=_sample(snapshot.part(TRAIN), seed).texts, frozen_graph=graph)
+            export(
+                tuned,
+                folder,
+                train.texts,
+                frozen_graph=_graph_path(base, tuned.max_tokens, workshop) if frozen else None,
+            )
             draft = open_draft(folder, first_config(plan.model, snapshot, tuned, lineage))
         with steps.step("calibrate"):
             draft = calibrate(draft, snapshot)
@@ -58,7 +62,7 @@ def run(plan: Plan, workshop: Workshop, *, actor: str, conclude: Conclude | None
                 draft, tuned, sample.texts, sample.labels, workshop.settings.gates, seed=seed
             )
             draft = calibrate(draft, snapshot, choice)
-            discard_others(folder, choice.precision)
+            keep_only(folder, choice.precision)
         with steps.step("baseline"):
             learn_reference(draft, snapshot, seed=seed)
             runtime = ClassifierRuntime(draft)
@@ -133,5 +137,5 @@ def _texts(part: Part) -> LabelledTexts:
     return LabelledTexts(part.texts, [label for label in part.labels if label is not None])
 
 
-def _sample(part: Part, seed: int) -> LabelledTexts:
-    return _texts(part.take(np.random.default_rng(seed).permutation(len(part))[:PARITY_TEXTS]))
+def _sample(part: Part, seed: int) -> Part:
+    return part.take(np.random.default_rng(seed).permutation(len(part))[:PARITY_TEXTS])

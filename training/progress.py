@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,13 @@ Share = Callable[[float], None]
 
 def silent(step: str, share: float) -> None:
     """For those who do not want to know."""
+
+
+def log_own_steps() -> None:
+    """Log what Leeway does to standard error; what libraries say only from warnings on."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for package in ("training", "monitoring"):
+        logging.getLogger(package).setLevel(logging.INFO)
 
 
 class Steps:

@@ -11,26 +11,25 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from monitoring.core.corrections import standing_label
 from monitoring.core.ids import unit_hash
 from monitoring.core.ledger import labels as ledger_labels
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
-from monitoring.core.types import Feedback, LabelSource, Variant
+from monitoring.core.types import Feedback, Variant
 from training.data import HOLDOUT, TRAIN, VALIDATION
 from training.snapshot import RECENT_HOLDOUT, RECENT_UNLABELLED, WAITING, Row, Snapshot
 
 COLUMNS = ("prediction_id", "variant", "unit", "at", "text", "error")
 MAX_BASELINE_ROWS = 20_000
 VALIDATION_SHARE = 0.15
-# The most trusted source wins; within it, what was said last.
-TRUST = (LabelSource.COMPLAINT, LabelSource.REVIEW, LabelSource.RANDOM_SAMPLE, LabelSource.GROUND_TRUTH)
 
 
 @dataclass(frozen=True)
 class RecentPrediction:
     """A logged text with what is known about it by now.
 
-    `label` is the most trusted label of any source; `truth` the most trusted outcome-blind one, which alone may judge.
+    `label` is the one that counts of any source; `truth` of the outcome-blind ones, which alone may judge.
     """
 
     text: str
@@ -103,11 +102,7 @@ def _usable(row: Mapping[str, Any]) -> bool:
 
 def _join(row: Mapping[str, Any], said: Sequence[Feedback]) -> RecentPrediction:
     blind = [item for item in said if item.source.outcome_blind]
-    return RecentPrediction(row["text"], row["unit"], row["at"], _most_trusted(said), _most_trusted(blind))
-
-
-def _most_trusted(said: Sequence[Feedback]) -> Feedback | None:
-    return max(said, key=lambda item: (TRUST.index(item.source), item.received_at), default=None)
+    return RecentPrediction(row["text"], row["unit"], row["at"], standing_label(said), standing_label(blind))
 
 
 def _divide(prediction: RecentPrediction, policy: DivisionPolicy) -> Row:

@@ -46,8 +46,8 @@ def distribution_chart(edges: FloatArray, usual: IntArray, now: IntArray, *, nam
         area(" ".join(f"{x:.1f},{y:.1f}" for x, y in shape), f"usual {GREY}"),
         curve(outline(now_mass), BLUE),
         rule((0, bottom), (SMALL_WIDTH, bottom)),
-        text(0, SMALL_HEIGHT - 5, f"{'≤ ' if below else ''}{low:.3g}"),
-        text(SMALL_WIDTH, SMALL_HEIGHT - 5, f"{'≥ ' if above else ''}{high:.3g}", "end"),
+        text(0, SMALL_HEIGHT - 5, f"{'≤ ' if below else ''}{_shown(low, high - low)}"),
+        text(SMALL_WIDTH, SMALL_HEIGHT - 5, f"{'≥ ' if above else ''}{_shown(high, high - low)}", "end"),
     ]
     return picture(SMALL_WIDTH, SMALL_HEIGHT, parts, f"distribution of {name}, baseline and now")
 
@@ -114,6 +114,11 @@ def effect_bar(effect: float, leeway: float, *, significant: bool) -> Markup:
         rule((60, 0), (60, 12), "mark ink", "the leeway"),
     ]
     return picture(120, 12, parts, f"effect {effect:.3f}, leeway {leeway:g}")
+
+
+def _shown(value: float, spread: float) -> str:
+    """The end of an axis; what rounding made of nought is nought."""
+    return f"{0.0 if abs(value) < spread / 1_000 else value:.3g}"
 
 
 def _range_shown(edges: FloatArray, counts: IntArray) -> tuple[float, float]:

@@ -102,7 +102,7 @@ def heat_chart(times: Sequence[datetime], rows: Sequence[Effects], *, full: floa
             if not finite(value):
                 parts.append(text(left + width / 2, top + ROW / 2 + 3, "×", "middle"))
                 continue
-            hint = f"{row.signal}, {times[column]:%Y-%m-%d %H:%M}: {value:.3f}{'' if sure else ', within chance'}"
+            hint = f"{row.signal}, {times[column]:%Y-%m-%d %H:%M} UTC: {value:.3f}{'' if sure else ', within chance'}"
             opacity = min(max(value, 0.0) / full, 1.0)
             kind = "cell" if sure else "cell chance"
             parts.append(box((left, top), width - min(1.0, width / 8), ROW - 2, kind, opacity=opacity, hint=hint))
@@ -124,7 +124,7 @@ def course_chart(times: Sequence[datetime], courses: Sequence[Course]) -> Markup
             if colour is not None:
                 parts.append(box((left, middle - 9), width - min(1.0, width / 8), 18, f"usual {colour}"))
             if alarmed:
-                hint = f"alarm at the end of the window from {times[column]:%Y-%m-%d %H:%M}"
+                hint = f"alarm at the end of the window from {times[column]:%Y-%m-%d %H:%M} UTC"
                 parts.append(dot((left + width / 2, middle), INK, radius=4, hint=hint))
             if retrained:
                 parts.append(text(left + width - 2, middle + 5, "↻", "end", "name"))

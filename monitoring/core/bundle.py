@@ -4,7 +4,7 @@ manifest.json     files and hashes; its own hash names the bundle
 config.json       BundleConfig: labels, temperature, precision, lineage
 tokenizer.json    Hugging Face tokenizers format
 model.fp32.onnx   inputs input_ids, attention_mask (batch, tokens); outputs logits (batch, classes), embedding
-model.int8….onnx  the same, weights quantised per channel, where that is what serves: `training.precision` has the kinds
+model.int8*.onnx  the same with weights quantised per channel, where that is the precision that serves
 reference.npz     what turns embeddings into signals (`signals.Reference`)
 baseline.npz      what traffic is compared with (`monitoring.baseline.Baseline`)
 evaluation.json   metrics on the hold-out, gates, timings

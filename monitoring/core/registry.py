@@ -23,7 +23,7 @@ class Registry:
 
     def __init__(self, ledger: Ledger, storage: Storage, cache: Path, clock: Clock) -> None:
         self._ledger = ledger
-        self._storage = storage
+        self.storage = storage
         self._cache = cache
         self._clock = clock
 
@@ -43,7 +43,7 @@ class Registry:
         The bundle is stored first, under its hash, so a crash in between leaves an unused folder and nothing half-done.
         `conclude` runs in the registering transaction: what it raises undoes the registration.
         """
-        uri = self._storage.put_folder(bundle.folder, f"bundles/{bundle.config.model}/{bundle.hash[:20]}")
+        uri = self.storage.put_folder(bundle.folder, f"bundles/{bundle.config.model}/{bundle.hash[:20]}")
         now = self._clock()
         with self._ledger.begin() as connection:
             version = versions.add(
@@ -81,8 +81,8 @@ class Registry:
             except BrokenBundle:  # the copy was damaged here; the storage may still have it whole
                 shutil.rmtree(folder)
         with _with_cure(version):
-            self._storage.fetch_folder(version.bundle_uri, folder)
-            stored = self._storage.locate(version.bundle_uri)
+            self.storage.fetch_folder(version.bundle_uri, folder)
+            stored = self.storage.locate(version.bundle_uri)
             return open_bundle(folder, expected_hash=version.bundle_hash, known_as=stored)
 
     def check(self, version: ModelVersion) -> None:
@@ -91,14 +91,14 @@ class Registry:
         In a local storage every file is hashed; elsewhere, where that would fetch it all, the manifest is, and the
         other files must be there in their size.
         """
-        uri, stored = version.bundle_uri, self._storage.locate(version.bundle_uri)
+        uri, stored = version.bundle_uri, self.storage.locate(version.bundle_uri)
         with _with_cure(version):
-            if self._storage.local:
+            if self.storage.local:
                 open_bundle(Path(stored), expected_hash=version.bundle_hash)
                 return
-            manifest = self._storage.get_bytes(f"{uri}/{MANIFEST}")
+            manifest = self.storage.get_bytes(f"{uri}/{MANIFEST}")
             for name, entry in read_manifest(manifest, stored, expected_hash=version.bundle_hash).items():
-                if self._storage.size(f"{uri}/{name}") != entry["bytes"]:
+                if self.storage.size(f"{uri}/{name}") != entry["bytes"]:
                     raise BrokenBundle(f"{stored}: {name} was cut (its size differs from the manifest)")
 
 

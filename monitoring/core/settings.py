@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,8 +22,9 @@ from pydantic_settings import (
 
 from monitoring.core.cron import read_cron
 from monitoring.core.errors import MisConfigured
-from monitoring.core.faults import tell
-from monitoring.core.variables import PREFIX, find_strangers
+from monitoring.core.faults import one_line, tell
+from monitoring.core.types import Severity
+from monitoring.core.variables import PREFIX, find_strangers, nearest_key
 
 CONFIG_FILE = "leeway.toml"
 
@@ -41,7 +43,7 @@ class ServerSettings(Section):
     threads: int = Field(0, ge=0, description="inference threads; 0: as many as the process may use")
     queue_size: int = Field(1024, ge=1, description="texts waiting for inference before requests are refused")
     max_batch: int = Field(32, ge=1, le=1024)
-    deadline_seconds: float = Field(10.0, gt=0, description="a caller may ask for less: X-Request-Timeout, in seconds")
+    deadline_seconds: float = Field(10.0, gt=0)
     max_texts: int = Field(64, ge=1, description="texts in one request")
     max_text_bytes: int = Field(32_768, ge=1, description="UTF-8 bytes of one text")
     max_body_bytes: int = Field(2_097_152, ge=1)
@@ -160,7 +162,7 @@ class GateSettings(Section):
     min_recent: int = Field(50, ge=1, description="outcome-blind recent labels the gate needs")
     max_calibration_error: float = Field(0.08, gt=0, lt=1, description="debiased ECE on the hold-outs")
     min_agreement: float = Field(0.995, gt=0, le=1, description="labels on which the artefact must agree with torch")
-    max_accuracy_loss: float = Field(0.003, ge=0, lt=1, description="accuracy that a smaller precision may lose")
+    max_accuracy_loss: float = Field(0.003, ge=0, lt=1, description="accuracy that the artefact may lose beside torch")
     max_batch_dependence: float = Field(0.02, gt=0, lt=1, description="top-1 probability shift by batchmates")
     max_size_mb: float = Field(600.0, gt=0)
     max_latency_ratio: float = Field(1.5, gt=0, description="candidate's latency over the champion's, side by side")
@@ -195,8 +197,24 @@ class AlertSettings(Section):
     """Where alerts go when Leeway itself sends them."""
 
     webhook_url: str | None = None
+    notify: tuple[SecretStr, ...] = Field(
+        (), description='further receivers, as addresses of Apprise: "slack://…", "mailto://…", "pagerduty://…"'
+    )
+    notify_file: Path | None = Field(None, description="a file with more of them, one a line, such as a mounted secret")
+    notify_severity: Severity = Field(Severity.WARNING, description="they hear of nothing less severe")
+    group_seconds: float = Field(
+        10.0, ge=0, le=600, description="how long they wait for what belongs together, to be told at once"
+    )
     timeout_seconds: float = Field(5.0, gt=0)
     console_url: str = "http://127.0.0.1:8080/console"
+
+    @field_validator("notify", mode="before")
+    @classmethod
+    def _one_or_many(cls, notify: Any) -> Any:
+        """A single address need not be a list; what is neither is refused without being told: it may be a secret."""
+        if isinstance(notify, str):
+            return (notify,)
+        return notify if isinstance(notify, list | tuple) else [str(notify)]
 
 
 class Settings(BaseSettings):
@@ -267,7 +285,7 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**({"home": home_folder()} | overrides))
     except ValidationError as error:
         names = [".".join(map(str, fault["loc"])) for fault in error.errors()]
-        faults = "; ".join(map(tell, names, error.errors()))
+        faults = "; ".join(map(_tell_setting, names, error.errors()))
         raise MisConfigured(
             f"settings in {home_folder() / CONFIG_FILE} or LEEWAY_…: {faults}", field=names[0]
         ) from error
@@ -286,6 +304,12 @@ def variables() -> list[str]:
         if isinstance(section, type) and issubclass(section, Section):
             found += [f"{variable}__{key.upper()}" for key in section.model_fields]
     return found
+
+
+def _tell_setting(name: str, error: Mapping[str, Any]) -> str:
+    """What is wrong with a setting; a misspelt one with the nearest right one."""
+    nearest = nearest_key(name, variables()) if error["type"] == "extra_forbidden" else None
+    return tell(name, error) if nearest is None else f"{one_line(name)} is no setting: did you mean {nearest}?"
 
 
 def _refuse_strangers() -> None:

@@ -123,7 +123,7 @@ def read_signals(
         probabilities=probabilities,
         predicted=probabilities.argmax(axis=1),
         confidence=ordered[:, -1],
-        entropy=-(probabilities * np.log(np.maximum(probabilities, 1e-12))).sum(axis=1),
+        entropy=np.maximum(-(probabilities * np.log(np.maximum(probabilities, 1e-12))).sum(axis=1), 0.0),
         margin=ordered[:, -1] - runner_up,
         similarity=(units @ reference.centroids.T).max(axis=1).astype(np.float64),
         rarity=reference.rarity_of(tokens),

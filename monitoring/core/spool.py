@@ -58,6 +58,20 @@ class SpoolWriter:
             self.dropped_rows += len(rows)
             return False
 
+    @property
+    def limit_bytes(self) -> int:
+        """How much may wait in the spool, of all writers together, before rows are dropped."""
+        return self._max_bytes
+
+    @property
+    def root(self) -> Path:
+        """The folder of all writers."""
+        return self._root
+
+    def waiting_bytes(self) -> int:
+        """What this writer has written and nobody has shipped yet, in whole segments."""
+        return spool_bytes(self._folder)
+
     def close(self) -> None:
         """End the writer; its segments stay until they are shipped."""
         with self._mutex:

@@ -210,7 +210,8 @@ outcomes = Table(
     Column("predicted_at", UtcDateTime, nullable=False),
     Column("labelled_at", UtcDateTime, nullable=False),
     Column("slices", JSON, nullable=False, default=()),
-    UniqueConstraint("prediction_id", "version", "source", name="uq_outcome"),
+    # a correction is kept beside what it corrects
+    UniqueConstraint("prediction_id", "version", "source", "label", "labelled_at", name="uq_outcome"),
     Index("ix_outcomes_version", "version", "predicted_at"),
     Index("ix_outcomes_rollout", "rollout"),
 )
@@ -280,6 +281,22 @@ drift_reports = Table(
     Index("ix_drift_reports_model", "model", "window_end"),
 )
 
+baselines = Table(
+    "baselines",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("version", String(36), nullable=False, index=True),
+    Column("uri", String(300), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("actor", String(120), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("set_at", UtcDateTime, nullable=False),
+)
+
 window_profiles = Table(
     "window_profiles",
     metadata,
@@ -336,6 +353,7 @@ outbox = Table(
     Column("next_attempt_at", UtcDateTime, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("delivered_at", UtcDateTime, index=True),
+    Column("receivers", JSON, nullable=False),
     Column("error", Text),
 )
 

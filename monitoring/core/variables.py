@@ -10,7 +10,9 @@ PREFIX = "LEEWAY_"
 OTHERS = frozenset(
     {
         "LEEWAY_API_KEY",  # whose key the commands use
-        "LEEWAY_PG_SERVICE_FILE",  # docker-compose.yml reads these two
+        "LEEWAY_ALERTMANAGER_CONFIG",  # docker-compose.yml reads these
+        "LEEWAY_NOTIFIERS_FILE",
+        "LEEWAY_PG_SERVICE_FILE",
         "LEEWAY_POSTGRES_PASSWORD_FILE",
         "LEEWAY_REQUIRE_SERVERS",  # and the tests the rest
         "LEEWAY_TEST_DATABASE_URL",
@@ -35,6 +37,16 @@ def find_strangers(environment: Mapping[str, str], settings: Iterable[str]) -> d
         for name, upper in sorted(ours.items())
         if upper not in known and not _is_link(upper, environment[name])
     }
+
+
+def nearest_key(key: str, settings: Iterable[str]) -> str | None:
+    """The key of leeway.toml that is most like `key`, as in `monitor.window_size`; `settings`: all variables.
+
+    >>> nearest_key("monitor.windw_size", ["LEEWAY_MONITOR", "LEEWAY_MONITOR__WINDOW_SIZE"])
+    'monitor.window_size'
+    """
+    found = _nearest(PREFIX + key.upper().replace(".", "__"), settings)
+    return None if found is None else found.removeprefix(PREFIX).lower().replace("__", ".")
 
 
 def _is_link(name: str, value: str) -> bool:

@@ -7,6 +7,8 @@ signal that stops being computed is a change like any other, and can be ranked a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -70,6 +72,15 @@ def count_bins(values: npt.ArrayLike, edges: FloatArray) -> IntArray:
     """How many values fall into each bin, shape (bin_count(edges),)."""
     counts: IntArray = np.bincount(bin_indices(values, edges), minlength=bin_count(edges)).astype(np.int64)
     return counts
+
+
+def finite_rows(table: npt.NDArray[np.floating[Any]]) -> IntArray:
+    """Numbers of the rows of a table (n, d) that hold finite numbers only.
+
+    >>> finite_rows(np.array([[1.0, 2.0], [np.nan, 0.0], [0.0, np.inf]])).tolist()
+    [0]
+    """
+    return np.flatnonzero(np.isfinite(table).all(axis=1))
 
 
 def as_column(values: npt.ArrayLike, name: str = "values") -> FloatArray:

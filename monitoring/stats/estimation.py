@@ -25,6 +25,7 @@ from scipy.special import expit, softmax
 from scipy.stats import norm
 
 from monitoring.stats.betting import FloatArray
+from monitoring.stats.binning import finite_rows
 from monitoring.stats.logistic import logistic_posterior
 from monitoring.stats.support import EmpiricalReference, Unfamiliar, unfamiliar_traffic
 
@@ -40,6 +41,7 @@ BEYOND_COMPARE = 0.98
 LABELS_THAT_TEACH = 10.0
 """Labels of new answers after which half of what the regression claims for them is believed."""
 FEWEST_LABELS = 30
+FEWEST_ROWS = 30
 TOLERATED_DOUBT = 0.15
 
 
@@ -81,7 +83,7 @@ class AccuracyEstimator:
         finite are left out. Works, and says so in its estimates, with few rows or none. Raises ValueError on a shape.
         """
         table, right, weights = _labelled_rows(signals, correct, None)
-        usual = table if reference is None else _finite_rows(_signal_table(reference, table.shape[1]))
+        usual = table if reference is None else _finite(_signal_table(reference, table.shape[1]))
         centre = usual.mean(axis=0) if len(usual) else np.zeros(table.shape[1])
         deviation = usual.std(axis=0) if len(usual) else np.ones(table.shape[1])
         scale = np.where(deviation > 1e-9 * (1.0 + np.abs(centre)), deviation, 1.0)
@@ -140,7 +142,7 @@ class AccuracyEstimator:
         if labelled is not None:
             return self.refit_with(*labelled).estimate(signals, alpha=alpha)
         table = _signal_table(signals, len(self.centre))
-        usable = _finite_rows(table)
+        usable = _finite(table)
         if len(usable) == 0:
             return AccuracyEstimate(math.nan, 0.0, 1.0, False, "cannot tell: the window has no usable predictions")
         features = _features(usable, self.centre, self.scale)
@@ -154,7 +156,7 @@ class AccuracyEstimator:
         value, low = value - unfounded, low - unfounded
         broken = 1.0 - len(usable) / len(table)
         low, high = max(0.0, low) * (1.0 - broken), min(1.0, high) * (1.0 - broken) + broken
-        problem = self._problem(unfamiliar, broken)
+        problem = self._problem(unfamiliar, broken, len(usable))
         return AccuracyEstimate(value, low, high, problem is None, problem or _assurance(unfamiliar))
 
     def to_arrays(self) -> dict[str, npt.NDArray[np.float64]]:
@@ -213,9 +215,11 @@ class AccuracyEstimator:
         """What it counts as wrong there, as far as it may be mistaken."""
         return min(max(1.0 - value - (1.0 - share) * (1.0 - self.baseline_accuracy), 0.0), share, share * ignorance)
 
-    def _problem(self, unfamiliar: Unfamiliar, broken: float) -> str | None:
+    def _problem(self, unfamiliar: Unfamiliar, broken: float, rows: int) -> str | None:
         if self.labels < FEWEST_LABELS:
             return f"cannot tell: learnt from {self.labels:.0f} labels, and {FEWEST_LABELS} are the least"
+        if rows < FEWEST_ROWS:
+            return f"cannot tell: the window has {rows} usable predictions, and {FEWEST_ROWS} are the least"
         if broken > TOLERATED_DOUBT:
             return f"cannot tell: {broken:.0%} of the window's signals are not numbers"
         if unfamiliar.most * unfamiliar.ignorance > TOLERATED_DOUBT:
@@ -247,8 +251,8 @@ def _signal_table(signals: npt.ArrayLike, columns: int | None = None) -> FloatAr
     return table
 
 
-def _finite_rows(table: FloatArray) -> FloatArray:
-    return table[np.isfinite(table).all(axis=1)]
+def _finite(table: FloatArray) -> FloatArray:
+    return table[finite_rows(table)]
 
 
 def _labelled_rows(

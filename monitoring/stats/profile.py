@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.stats.binning import FloatArray, IntArray, as_column, bin_count, count_bins
+from monitoring.stats.binning import FloatArray, IntArray, as_column, bin_count, count_bins, finite_rows
 
 _FORMAT = 2
 
@@ -135,7 +135,7 @@ class WindowProfile:
         lengths = {**{name: len(values) for name, values in columns.items()}, "features": len(rows)}
         if set(lengths.values()) - {len(classes)}:
             raise ValueError(f"predicted has {len(classes)} rows: signals and features must too, not {lengths}")
-        finite = rows[np.isfinite(rows).all(axis=1)]
+        finite = rows[finite_rows(rows)]
         if np.abs(finite).max(initial=0.0) > _LARGEST_FEATURE:
             raise ValueError(f"features must lie within ±{_LARGEST_FEATURE:g}: scale embeddings to unit length")
         return self.merge(

@@ -65,13 +65,14 @@ class Pool:
                 log.error("inference thread %s is stuck in a model call and was left behind", thread.name)
 
     def submit(self, works: Sequence[Work], *, within: float = math.inf) -> None:
-        """Queue a caller's texts, all or none. Raises NotReady while stopping.
+        """Queue a caller's texts, one at least, all or none. Raises NotReady while stopping.
 
         Raises Overloaded where there is no room, or so much waits that they could hardly be answered `within` seconds.
         """
         with self._changed:
             if not self._running:
                 raise NotReady("the server is stopping: ask another replica or try again")
+            self._production.check_share(works[0].party)
             waiting = len(self._production)
             if waiting and self.pace.too_long(waiting, within):  # where nothing waits, trying tells the pace anew
                 wait = self.pace.wait(waiting)

@@ -72,7 +72,8 @@ class Call:
 class Work:
     """One text on its way through one version. The last fields are the queue's own; its lock guards them.
 
-    `champion_label`: in a shadow copy, what the caller was told.
+    `party`: whose text it is, model and caller, for parties take turns. `champion_label`: in a shadow copy, what the
+    caller was told.
     """
 
     call: Call
@@ -82,10 +83,12 @@ class Work:
     target: LoadedVersion
     variant: Variant
     step: RolloutStep
+    party: str = ""
     shadow: LoadedVersion | None = None
     champion_label: str | None = None
     encoded: Encoded | None = None
     sequence: int = 0
+    tag: float = 0.0
     waiting_since: float = 0.0
     taken: bool = False
     abandoned: bool = False

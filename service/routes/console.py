@@ -85,7 +85,7 @@ def show_report(model: str, desk: AtDesk, since: date | None = None, until: date
     with context.ledger.read() as connection:
         version = dossier.version_named(connection, model)
         found = dossier.find(connection, version, since=begin, until=end, now=now)
-    baseline, problem = dossier.read_baseline(context.registry, version)
+    baseline, problem = dossier.read_baseline(context.registry, found)
     why = None if problem is None else "its bundle cannot be fetched or is damaged"  # the rest is for the host's eyes
     page = report.render_report(found, baseline, context.settings.monitor, made_at=now, problem=why)
     return HTMLResponse(page, headers=PLAIN_PAGE)

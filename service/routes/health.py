@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.context import Context, context_of
 
@@ -43,8 +42,9 @@ async def ready(request: Request) -> Response:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
-    """The exposition format of Prometheus."""
-    return Response(context_of(request).metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    """The exposition format of Prometheus, or OpenMetrics where the scraper accepts it."""
+    exposition, content_type = context_of(request).metrics.exposition(request.headers.get("accept", ""))
+    return Response(exposition, media_type=content_type)
 
 
 def is_ready(context: Context) -> bool:

@@ -29,7 +29,7 @@ EXAMPLE: dict[str, Any] = {
             "at": "2026-01-05T12:00:00+00:00",
             "text": "can I send it back?",
             "part": "drifted",
-            "reason": "unlike what the model has learnt: similarity 0.31",
+            "reason": "of those that wait, among the least like what was learnt: similarity 0.31",
             "predicted": "delivery",
             "confidence": 0.44,
             "choices": ["delivery", "billing"],

@@ -15,17 +15,17 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from monitoring.core.errors import Conflict, InvalidInput, NotReady
-from monitoring.core.types import Principal, Role
-from service.auth import SECURITY, require
+from monitoring.core.types import Principal
+from service.auth import SECURITY
 from service.context import context_of
 from service.engine.work import Answer
-from service.routes.predict import until_gone
+from service.routes.predict import Predictor, Timeout, until_gone
 from service.routing import Part
-from service.schemas import PROTOCOL_ERRORS, Key, ProtocolErrorResponse, Timeout, check_texts
+from service.schemas import PROTOCOL_ERRORS, Key, ProtocolErrorResponse, check_texts
 from service.version import program_version
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=PROTOCOL_ERRORS)
@@ -154,14 +154,10 @@ async def version_ready(request: Request, model: str, version: str) -> Response:
     openapi_extra={"security": SECURITY},
 )
 async def infer(
-    request: Request,
-    model: str,
-    body: InferRequest,
-    _: Annotated[Principal, Depends(require(Role.PREDICT))],
-    timeout: Timeout = None,
+    request: Request, model: str, body: InferRequest, caller: Predictor, within: Timeout = None
 ) -> Response:
     """The same engine as the plain route."""
-    return await _infer(request, model, body, timeout, None)
+    return await _infer(request, model, body, caller, within, None)
 
 
 @router.post(
@@ -173,15 +169,10 @@ async def infer(
     openapi_extra={"security": SECURITY},
 )
 async def infer_with_version(
-    request: Request,
-    model: str,
-    version: str,
-    body: InferRequest,
-    _: Annotated[Principal, Depends(require(Role.PREDICT))],
-    timeout: Timeout = None,
+    request: Request, model: str, version: str, body: InferRequest, caller: Predictor, within: Timeout = None
 ) -> Response:
     """That version answers, or none does."""
-    return await _infer(request, model, body, timeout, await pin(request, model, version))
+    return await _infer(request, model, body, caller, within, await pin(request, model, version))
 
 
 async def pin(request: Request, model: str, version: str) -> Part:
@@ -194,7 +185,7 @@ async def pin(request: Request, model: str, version: str) -> Part:
 
 
 async def _infer(
-    request: Request, model: str, body: InferRequest, timeout: float | None, pinned: Part | None
+    request: Request, model: str, body: InferRequest, caller: Principal, within: float | None, pinned: Part | None
 ) -> Response:
     context = context_of(request)
     refuse_binary(request, body)
@@ -204,11 +195,12 @@ async def _infer(
     answers = await context.inference.predict(
         model,
         texts,
+        caller=caller.name,
+        within=within,
         key=body.parameters.key,
         metadata={},
         top_k=1,
         gone=lambda: until_gone(request),
-        timeout=timeout,
         pinned=pinned,
     )
     return Response(orjson.dumps(_response(model, body, answers, wanted)), media_type="application/json")

@@ -5,15 +5,28 @@ from __future__ import annotations
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from monitoring.core.types import Principal, Role
 from service.auth import SECURITY, require
 from service.context import context_of
 from service.engine.work import Answer
-from service.schemas import ERRORS, PredictRequest, PredictResponse, Timeout, check_texts
+from service.schemas import ERRORS, PredictRequest, PredictResponse, check_texts
 
 router = APIRouter(tags=["inference"])
+
+Predictor = Annotated[Principal, Depends(require(Role.PREDICT))]
+Timeout = Annotated[
+    float | None,
+    Header(
+        alias="X-Request-Timeout",
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds after which the answer is of no use: the texts then leave the queue, and it is 504; at "
+        "most `server.deadline_seconds`",
+        examples=[0.5],
+    ),
+]
 
 
 @router.post(
@@ -24,11 +37,7 @@ router = APIRouter(tags=["inference"])
     openapi_extra={"security": SECURITY},
 )
 async def predict(
-    request: Request,
-    model: str,
-    body: PredictRequest,
-    _: Annotated[Principal, Depends(require(Role.PREDICT))],
-    timeout: Timeout = None,
+    request: Request, model: str, body: PredictRequest, caller: Predictor, within: Timeout = None
 ) -> Response:
     """Answers with label, calibrated probability, prediction id, and the version and variant that answered."""
     context = context_of(request)
@@ -37,11 +46,12 @@ async def predict(
     answers = await context.inference.predict(
         model,
         body.inputs,
+        caller=caller.name,
+        within=within,
         key=body.key,
         metadata=body.metadata,
         top_k=top_k,
         gone=lambda: until_gone(request),
-        timeout=timeout,
     )
     content = {"model": model, "predictions": [_prediction(answer, top_k) for answer in answers]}
     return Response(orjson.dumps(content), media_type="application/json")

@@ -92,12 +92,16 @@ def test_a_message_is_tried_until_it_arrives(ledger: Ledger) -> None:
     with ledger.begin() as connection:
         fire(connection)
         [message] = alerts.due(connection, now=NOON)
-        alerts.mark_failed(connection, message, error="x" * 900, retry_in=MINUTE, now=NOON)
+        tried = {"slack": {"attempts": 1}}
+        later = NOON + MINUTE
+        alerts.record_attempt(
+            connection, message, receivers=tried, attempts=1, next_attempt_at=later, error="x" * 900, now=NOON
+        )
         assert alerts.due(connection, now=NOON + MINUTE / 2) == []
         assert alerts.count_undelivered(connection) == 1
-        [again] = alerts.due(connection, now=NOON + MINUTE)
-        assert (again.id, again.attempts) == (message.id, 1)
-        alerts.mark_delivered(connection, again, now=NOON + MINUTE)
+        [again] = alerts.due(connection, now=later)
+        assert (again.id, again.attempts, again.receivers, again.created_at) == (message.id, 1, tried, NOON)
+        alerts.record_attempt(connection, again, receivers={}, attempts=2, next_attempt_at=None, error=None, now=later)
         assert alerts.due(connection, now=NOON + 60 * MINUTE) == []
         assert alerts.count_undelivered(connection) == 0
 

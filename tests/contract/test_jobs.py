@@ -61,7 +61,10 @@ def test_a_cause_has_one_open_job_and_a_refusal_leaves_the_transaction_usable(le
         assert jobs.get(connection, manual.id) == manual
         assert len(jobs.find(connection, model="support")) == 2
         assert jobs.find(connection, model="another") == []
-        assert jobs.count(connection) == {("support", JobState.QUEUED): 2}
+        assert jobs.count(connection) == {
+            ("support", RetrainCause.DRIFT, JobState.QUEUED): 1,
+            ("support", RetrainCause.MANUAL, JobState.QUEUED): 1,
+        }
 
 
 def test_of_many_who_ask_at_once_one_is_served(ledger: Ledger) -> None:

@@ -1,4 +1,4 @@
-"""Feedback is kept once and says how it was drawn; outcomes count once a prediction, version and source."""
+"""Feedback is kept once and says how it was drawn; outcomes are kept once, beside what they correct."""
 
 from __future__ import annotations
 
@@ -153,17 +153,29 @@ def test_what_nobody_could_have_learnt_from_before(ledger: Ledger) -> None:
         assert labels.first_labelled_since(connection, NOON + 2 * MINUTE) == [prediction(2)]
 
 
-def test_an_outcome_counts_once_a_prediction_version_and_source(ledger: Ledger) -> None:
+def test_a_correction_that_is_taken_back_is_new_and_its_repetition_is_not(ledger: Ledger) -> None:
+    with ledger.begin() as connection:
+        said = [
+            say(connection, label=label, now=NOON + minutes * MINUTE)[1]
+            for minutes, label in enumerate(["billing", "delivery", "billing", "billing", "delivery", "delivery"], 1)
+        ]
+        kept = [item.label for item in labels.labels_for(connection, [prediction()])]
+        assert not say(connection, label="billing", now=NOON + 9 * MINUTE, from_file=True)[1]
+    assert said == [True, True, True, False, True, False]
+    assert kept == ["billing", "delivery", "billing", "delivery"]
+
+
+def test_an_outcome_is_kept_once_and_its_correction_beside_it(ledger: Ledger) -> None:
     rows = [
         outcome(),
-        outcome(label="delivery"),
+        outcome(label="delivery", labelled_at=NOON + 5 * MINUTE),
         outcome(version="v2", variant=Variant.SHADOW),
         outcome(source=LabelSource.REVIEW),
     ]
     with ledger.begin() as connection:
-        assert labels.add_outcomes(connection, rows) == 3
+        assert labels.add_outcomes(connection, rows) == 4
         assert labels.add_outcomes(connection, rows) == 0
-        assert labels.find_outcomes(connection) == [rows[0], *rows[2:]]
+        assert labels.find_outcomes(connection) == rows
 
 
 def test_outcomes_are_found_by_what_is_asked(ledger: Ledger) -> None:
@@ -219,6 +231,9 @@ def test_proposed_classes_are_those_that_the_version_does_not_know(ledger: Ledge
         proposed = labels.proposed_classes(connection, "support", version.id)
         assert list(proposed.items()) == [("gift_card", 2), ("warranty", 1)]
         assert labels.proposed_classes(connection, "triage", version.id) == {}
+        slip = dataclasses.replace(rows[1], label="billing", labelled_at=NOON + 9 * MINUTE)
+        labels.add_outcomes(connection, [slip, dataclasses.replace(slip, version="another", variant=Variant.SHADOW)])
+        assert list(labels.proposed_classes(connection, "support", version.id).items()) == [("gift_card", 2)]
 
 
 def test_any_text_is_a_label(ledger: Ledger) -> None:

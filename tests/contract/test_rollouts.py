@@ -114,6 +114,7 @@ def test_an_abort_gives_all_traffic_back(ledger: Ledger, shadow: Rollout) -> Non
         ended = abort(connection, advance(connection, shadow))
         assert stage(connection, shadow.candidate) is Stage.ROLLED_BACK
         assert versions.model_state(connection, "support").production == shadow.champion
+        assert rollouts.count_ended(connection) == {("support", RolloutPhase.FAILED): 1}
     assert (ended.phase, ended.share, ended.ended_at) == (RolloutPhase.FAILED, 0.0, NOON + HOUR)
 
 

@@ -119,6 +119,15 @@ def test_of_two_first_versions_approved_at_once_one_serves(ledger: Ledger) -> No
     }
 
 
+def test_a_second_approval_tells_of_the_first(ledger: Ledger) -> None:
+    with ledger.begin() as connection:
+        champion(connection)
+        approved = approve(connection, candidate(connection))
+        said = r"support@2 was approved already, by ada, 2026-01-\d\d \d\d:\d\d UTC: it is approved now"
+        with pytest.raises(Conflict, match=said):
+            approve(connection, approved)
+
+
 @pytest.mark.parametrize("reason", ["", "  \n"])
 def test_a_decision_needs_a_reason(ledger: Ledger, reason: str) -> None:
     with ledger.begin() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
@@ -17,11 +17,13 @@ from monitoring.core.types import Alert, Severity
 
 @dataclass(frozen=True)
 class Notification:
-    """One message waiting to leave."""
+    """One message waiting to leave. `receivers`: each one's account of it, as `monitoring.deliveries` keeps it."""
 
     id: str
     payload: Mapping[str, Any]
     attempts: int
+    created_at: datetime
+    receivers: Mapping[str, Mapping[str, Any]]
 
 
 def fire(
@@ -76,7 +78,7 @@ def count_undelivered(connection: Connection) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def due(connection: Connection, *, now: datetime, limit: int = 20) -> list[Notification]:
+def due(connection: Connection, *, now: datetime, limit: int = 100) -> list[Notification]:
     """Notifications that should be tried now, oldest first."""
     query = (
         select(outbox)
@@ -84,19 +86,27 @@ def due(connection: Connection, *, now: datetime, limit: int = 20) -> list[Notif
         .order_by(outbox.c.created_at)
         .limit(limit)
     )
-    return [Notification(row.id, row.payload, row.attempts) for row in connection.execute(query)]
+    rows = connection.execute(query)
+    return [Notification(row.id, row.payload, row.attempts, row.created_at, row.receivers) for row in rows]
 
 
-def mark_delivered(connection: Connection, notification: Notification, *, now: datetime) -> None:
-    """It arrived."""
-    connection.execute(update(outbox).where(outbox.c.id == notification.id).values(delivered_at=now, error=None))
-
-
-def mark_failed(
-    connection: Connection, notification: Notification, *, error: str, retry_in: timedelta, now: datetime
+def record_attempt(
+    connection: Connection,
+    notification: Notification,
+    *,
+    receivers: Mapping[str, Mapping[str, Any]],
+    attempts: int,
+    next_attempt_at: datetime | None,
+    error: str | None,
+    now: datetime,
 ) -> None:
-    """It did not arrive; try again later."""
-    values = {"attempts": notification.attempts + 1, "next_attempt_at": now + retry_in, "error": error[:500]}
+    """Keep each receiver's account, and when to try again; without a next attempt it has arrived."""
+    values = {
+        "receivers": dict(receivers),
+        "attempts": attempts,
+        "error": error and error[:500],
+        **({"delivered_at": now} if next_attempt_at is None else {"next_attempt_at": next_attempt_at}),
+    }
     connection.execute(update(outbox).where(outbox.c.id == notification.id).values(**values))
 
 
@@ -114,7 +124,7 @@ def _announce(connection: Connection, alert: Alert, status: str, now: datetime, 
         "id": alert.id,
     }
     message = {"id": new_id(), "payload": payload, "attempts": 0, "next_attempt_at": now, "created_at": now}
-    connection.execute(insert(outbox).values(**message))
+    connection.execute(insert(outbox).values(**message, receivers={}))
     audit.record(
         connection,
         at=now,

@@ -50,6 +50,10 @@ def approve(
     InvalidInput without a reason.
     """
     _require_reason(reason)
+    given = latest(connection, version)
+    if version.stage is not Stage.AWAITING_APPROVAL and given is not None and given.expires_at is not None:
+        said = f"approved already, by {given.person}, {given.decided_at:%Y-%m-%d %H:%M} UTC"
+        raise Conflict(f"{version.name} was {said}: it is {version.stage.replace('_', ' ')} now")
     outdated = versions.outdated(connection, version)
     if outdated is not None:
         raise Conflict(f"{version.name} was {outdated}, and reject this one")

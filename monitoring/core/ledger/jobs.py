@@ -149,10 +149,11 @@ def last_finished(connection: Connection, model: str) -> TrainingJob | None:
     return None if row is None else _job(row)
 
 
-def count(connection: Connection) -> dict[tuple[str, JobState], int]:
-    """Jobs so far by model and state."""
-    query = select(jobs.c.model, jobs.c.state, func.count()).group_by(jobs.c.model, jobs.c.state)
-    return {(row[0], JobState(row[1])): int(row[2]) for row in connection.execute(query)}
+def count(connection: Connection) -> dict[tuple[str, RetrainCause, JobState], int]:
+    """Jobs so far by model, cause and state."""
+    kind = (jobs.c.model, jobs.c.cause, jobs.c.state)
+    counts = connection.execute(select(*kind, func.count()).group_by(*kind))
+    return {(row[0], RetrainCause(row[1]), JobState(row[2])): int(row[3]) for row in counts}
 
 
 def _audit_end(connection: Connection, job: TrainingJob, state: JobState, reason: str, now: datetime) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
+from monitoring.core.corrections import standing_outcomes
 from monitoring.core.errors import InvalidInput
 from monitoring.core.ids import id_time, new_id
 from monitoring.core.ledger.database import insert_ignore
@@ -28,9 +30,12 @@ def add_feedback(
     sampling_probability: float | None,
     author: str,
     now: datetime,
+    from_file: bool = False,
 ) -> tuple[Feedback, bool]:
     """Keep one piece of feedback; (it, whether it is new). The same thing said twice is kept once.
 
+    Said again after its source had said otherwise, it is new: a correction that was taken back. Not so `from_file`: one
+    that is taken in again, nightly perhaps, says nothing new, and must not undo what was corrected since.
     A random sample must say with which probability it was drawn; ground truth comes for all, so its probability is 1.
     """
     made = id_time(prediction_id)
@@ -60,8 +65,17 @@ def add_feedback(
     digest = hashlib.sha256(said.encode()).hexdigest()
     if insert_ignore(connection, feedback, [vars(item) | {"digest": digest}]):
         return item, True
-    known = connection.execute(select(feedback).where(feedback.c.digest == digest)).one()
-    return _feedback(known), False
+    known = _feedback(connection.execute(select(feedback).where(feedback.c.digest == digest)).one())
+    if from_file:
+        return known, False
+    of_source = feedback.c.prediction_id == prediction_id, feedback.c.source == source, feedback.c.label.is_not(None)
+    newest = select(feedback).where(*of_source).order_by(feedback.c.sequence.desc()).limit(1)
+    last = connection.execute(newest).first()
+    if label is None or last is None or last.label == label:
+        return known, False
+    digest = hashlib.sha256(f"{said}\0after {last.id}".encode()).hexdigest()
+    new = bool(insert_ignore(connection, feedback, [vars(item) | {"digest": digest}]))
+    return item if new else known, new
 
 
 def feedback_after(connection: Connection, sequence: int, *, limit: int) -> list[tuple[int, Feedback]]:
@@ -87,7 +101,7 @@ def first_labelled_since(connection: Connection, moment: datetime) -> list[str]:
 
 
 def add_outcomes(connection: Connection, rows: Iterable[Outcome]) -> int:
-    """Keep outcomes; one prediction, version and source counts once. The number that was new."""
+    """Keep outcomes, corrections beside what they correct; the same one is kept once. The number that was new."""
     return insert_ignore(connection, outcomes, [vars(row) for row in rows])
 
 
@@ -133,15 +147,14 @@ def count_labelled(
 
 
 def proposed_classes(connection: Connection, model: str, version: str) -> dict[str, int]:
-    """Labels that feedback used and `version` does not know, with their number of predictions."""
-    known = set(connection.execute(select(versions.c.labels).where(versions.c.id == version)).scalar_one())
-    query = (
-        select(outcomes.c.label, func.count(func.distinct(outcomes.c.prediction_id)))
-        .where(outcomes.c.model == model)
-        .group_by(outcomes.c.label)
-        .order_by(func.count(func.distinct(outcomes.c.prediction_id)).desc(), outcomes.c.label)
-    )
-    return {label: int(count) for label, count in connection.execute(query) if label not in known}
+    """Labels that `version` does not know and that count for some prediction, with the number of those."""
+    known = connection.execute(select(versions.c.labels).where(versions.c.id == version)).scalar_one()
+    columns = [outcomes.c[name] for name in OUTCOME_FIELDS]
+    unknown = select(outcomes.c.prediction_id).where(outcomes.c.model == model, outcomes.c.label.not_in(known))
+    query = select(*columns).where(outcomes.c.model == model, outcomes.c.prediction_id.in_(unknown))
+    said = standing_outcomes(_outcome(row) for row in connection.execute(query.order_by(outcomes.c.sequence)))
+    counts = Counter(label for _, label in {(one.prediction_id, one.label) for one in said} if label not in known)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _feedback(row: Row[Any]) -> Feedback:

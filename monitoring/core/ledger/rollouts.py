@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from monitoring.core.errors import Conflict, NotFound
@@ -78,6 +78,13 @@ def find(connection: Connection, *, model: str | None = None, limit: int = 100) 
     if model is not None:
         query = query.where(rollouts.c.model == model)
     return [_rollout(row) for row in connection.execute(query)]
+
+
+def count_ended(connection: Connection) -> dict[tuple[str, RolloutPhase], int]:
+    """Rollouts that have ended, by model and how."""
+    query = select(rollouts.c.model, rollouts.c.phase, func.count()).where(rollouts.c.ended_at.is_not(None))
+    rows = connection.execute(query.group_by(rollouts.c.model, rollouts.c.phase))
+    return {(row[0], RolloutPhase(row[1])): int(row[2]) for row in rows}
 
 
 def record_analysis(connection: Connection, rollout: Rollout, analysis: Mapping[str, Any], reason: str) -> Rollout:

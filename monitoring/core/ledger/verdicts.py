@@ -102,7 +102,8 @@ def save_cursor(connection: Connection, name: str, position: Mapping[str, Any]) 
 
 def save_gauges(connection: Connection, *, model: str, version: str, values: Mapping[str, Any], now: datetime) -> None:
     """Keep a version's newest readings for the exporter."""
-    upsert(connection, gauges, {"model": model, "version": version}, {"values": dict(values), "updated_at": now})
+    kept = {"values": plain(values), "updated_at": now}  # PostgreSQL takes no nan
+    upsert(connection, gauges, {"model": model, "version": version}, kept)
 
 
 def load_gauges(connection: Connection) -> list[tuple[str, str, dict[str, Any], datetime]]:

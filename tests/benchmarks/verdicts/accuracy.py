@@ -58,8 +58,8 @@ class AccuracyTask:
 def tasks(scored: Path, extent: Extent) -> list[AccuracyTask]:
     """Some windows of every scenario for each baseline."""
     return [
-        AccuracyTask(scored, scenario, number, tuple(range(number, extent.accuracy_windows, extent.baselines)))
-        for number in range(extent.baselines)
+        AccuracyTask(scored, scenario, number, tuple(range(number, extent.accuracy_windows, extent.accuracy_baselines)))
+        for number in range(extent.accuracy_baselines)
         for scenario in ACCURACY_SCENARIOS
     ]
 

@@ -119,6 +119,16 @@ class Extent:
     @property
     def accuracy_windows(self) -> int:
         """Windows per scenario of the accuracy table."""
+        return max(40, self.runs)
+
+    @property
+    def accuracy_baselines(self) -> int:
+        """Different labelled baselines that they are estimated from: a baseline's error is in all of its windows."""
+        return max(2, min(100, self.runs // 10))
+
+    @property
+    def rival_estimates(self) -> int:
+        """Windows per scenario that a rival estimates."""
         return max(40, self.runs // 5)
 
     @property

@@ -134,7 +134,7 @@ def write_rows(scored: Scored, extent: Extent, path: Path) -> None:
             count = extent.rival_windows if scenario.topic == NONE else extent.rival_power_windows(n)
             arrays[f"window|{scenario.name}|{n}"] = np.stack([urns.window(n, scenario, i) for i in range(count)])
     for scenario in ACCURACY_SCENARIOS:
-        windows = [urns.window(accuracy.N, scenario, number) for number in range(extent.accuracy_windows)]
+        windows = [urns.window(accuracy.N, scenario, number) for number in range(extent.rival_estimates)]
         arrays[f"estimate|{scenario.name}"] = np.stack(windows)
     nulls = min(MOST_NULL_STREAMS, max(2, extent.runs // 10))
     arrays["stream|none"] = np.stack([urns.stream(NULL_STREAM, NO_DRIFT, number) for number in range(nulls)])

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-CONFIG = Path(__file__).parents[3] / "grafana" / "alertmanager" / "alertmanager.yml"
+from grafana import runbooks
+
+FOLDER = Path(__file__).parents[3] / "grafana" / "alertmanager"
+CONFIG, EXAMPLES = FOLDER / "alertmanager.yml", FOLDER / "examples.yml"
 LISTENING = re.compile(r"Listening on.*?127\.0\.0\.1:(\d+)")
 MONITOR_DOWN = {"alertname": "LeewayDown", "job": "leeway-monitor", "instance": "m:9108", "severity": "critical"}
 SERVE_DOWN = {"alertname": "LeewayDown", "job": "leeway-serve", "instance": "a:8080", "severity": "critical"}
@@ -29,17 +33,62 @@ pytestmark = pytest.mark.prometheus
         (["alertname=LeewayDrift", "model=support", "severity=critical"], "page"),
         (["alertname=LeewayDrift", "model=support", "severity=warning"], "ticket"),
         (["alertname=LeewayDrift", "model=support", "severity=info"], "nobody"),
+        (["alertname=LeewayWatchdog", "severity=none"], "watchdog"),
         (["alertname=SomethingElse"], "ticket"),
     ],
 )
 def test_routes(amtool: Path, labels: list[str], receiver: str) -> None:
-    command = [amtool, "config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={receiver}", *labels]
+    _leads_to(amtool, CONFIG, labels, receiver)
+
+
+@pytest.mark.parametrize(
+    ("labels", "receivers"),
+    [
+        (["alertname=LeewayDown", "job=leeway-serve", "severity=critical"], "on-call"),
+        (["alertname=LeewayDrift", "model=support", "severity=critical"], "support-channel,on-call"),
+        (["alertname=LeewayDrift", "model=support-chat", "severity=warning"], "support-channel,nobody"),
+        (["alertname=LeewayDrift", "model=supporters", "severity=warning"], "mail"),
+        (["alertname=LeewayDrift", "model=support", "severity=info"], "nobody"),
+        (["alertname=LeewayWatchdog", "severity=none"], "watchdog"),
+    ],
+)
+def test_routes_of_the_examples_by_model_and_severity(amtool: Path, labels: list[str], receivers: str) -> None:
+    _leads_to(amtool, EXAMPLES, labels, receivers)
+
+
+def _leads_to(amtool: Path, config: Path, labels: list[str], receivers: str) -> None:
+    command = [
+        amtool,
+        "config",
+        "routes",
+        "test",
+        f"--config.file={config}",
+        f"--verify.receivers={receivers}",
+        *labels,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_configuration(amtool: Path) -> None:
-    subprocess.run([amtool, "check-config", CONFIG], capture_output=True, check=True)
+@pytest.mark.parametrize("config", [CONFIG, EXAMPLES], ids=lambda path: path.stem)
+def test_configuration(amtool: Path, config: Path) -> None:
+    subprocess.run([amtool, "check-config", config], capture_output=True, check=True)
+
+
+def test_examples_show_each_kind_of_receiver_with_its_secret_in_a_file() -> None:
+    text = EXAMPLES.read_text(encoding="utf-8")
+    examples, config = yaml.safe_load(text), yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    kinds = {kind for receiver in examples["receivers"] for kind in receiver if kind != "name"}
+    assert kinds == {"pagerduty_configs", "email_configs", "slack_configs", "webhook_configs"}
+    secrets = re.findall(r"(\w+): /etc/alertmanager/secrets/", text)
+    assert sorted(secrets) == ["api_url_file", "credentials_file", "routing_key_file", "smtp_auth_password_file"]
+    assert examples["inhibit_rules"] == config["inhibit_rules"]
+
+
+def test_what_is_matched_is_an_alert_that_exists() -> None:
+    """amtool takes a misspelt name; then a fault of one thing pages for all that hangs on it."""
+    text = CONFIG.read_text(encoding="utf-8") + EXAMPLES.read_text(encoding="utf-8")
+    assert set(re.findall(r"\bLeeway[A-Z]\w+", text)) <= set(runbooks.alerts())
 
 
 @pytest.fixture
@@ -95,6 +144,14 @@ def test_a_monitor_that_is_down_explains_that_it_is_stale(alerts_url: str) -> No
     assert _silenced(alerts_url, MONITOR_DOWN, STALE, absent) == ["LeewayMonitorAbsent", "LeewayMonitorStale"]
 
 
+def test_a_database_that_is_away_explains_what_the_monitor_cannot_do(alerts_url: str) -> None:
+    ledger = {"alertname": "LeewayLedgerUnreadable", "job": "leeway-monitor", "instance": "m:9108"}
+    stuck = {"alertname": "LeewayNotificationsStuck", "job": "leeway-monitor", "severity": "warning"}
+    lagging = {"alertname": "LeewayLogLagging", "job": "leeway-monitor", "severity": "warning"}
+    silenced = _silenced(alerts_url, ledger | {"severity": "critical"}, STALE, stuck, lagging)
+    assert silenced == ["LeewayLogLagging", "LeewayMonitorStale", "LeewayNotificationsStuck"]
+
+
 def test_a_stale_monitor_silences_the_verdicts_on_its_model_alone(alerts_url: str) -> None:
     quality = {"alertname": "LeewayQuality", "model": "support", "severity": "critical"}
     drift = {"alertname": "LeewayDrift", "model": "faq", "severity": "critical"}
@@ -110,4 +167,7 @@ def test_what_is_down_silences_itself_and_not_its_neighbour(alerts_url: str) -> 
 def test_a_page_silences_its_own_ticket(alerts_url: str) -> None:
     page = {"alertname": "LeewayErrors", "job": "leeway-serve", "severity": "critical"}
     latency = {"alertname": "LeewayLatency", "job": "leeway-serve", "severity": "warning"}
-    assert _silenced(alerts_url, page, page | {"severity": "warning"}, latency) == ["LeewayErrors"]
+    disk = {"alertname": "LeewayDisk", "job": "leeway-serve", "instance": "a:8080", "severity": "critical"}
+    elsewhere = disk | {"instance": "b:8080", "severity": "warning"}
+    ticket = page | {"severity": "warning", "window": "1d"}
+    assert _silenced(alerts_url, page, ticket, latency, disk, elsewhere) == ["LeewayErrors"]

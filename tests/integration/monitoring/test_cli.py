@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
@@ -127,6 +128,30 @@ def test_doctor_tells_what_is_missing_and_what_is_fine(home: Path) -> None:
     assert "bad" not in run("doctor").stdout
 
 
+def test_doctor_tells_of_the_receivers_and_tries_them(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_json("init")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        monkeypatch.setenv("LEEWAY_ALERTS__WEBHOOK_URL", f"http://127.0.0.1:{port}/hook")
+        monkeypatch.setenv("LEEWAY_ALERTS__NOTIFY", '["mailto://someone:hidden@example.org"]')
+        there = run("doctor").output
+    assert "webhook: it listens" in there
+    assert "E-Mail" in there
+    assert "hidden" not in there
+    assert "nobody listens there now" in run("doctor").output
+    monkeypatch.setenv("LEEWAY_ALERTS__NOTIFY", "[]")
+    tried = run("doctor", "--notify")
+    assert tried.exit_code == 1
+    assert "the webhook cannot be reached" in tried.output
+    monkeypatch.setenv("LEEWAY_ALERTS__NOTIFY", '["slak://hidden"]')
+    refused = run("doctor")
+    assert refused.exit_code == 1
+    assert "slak://…" in refused.output
+    assert "hidden" not in refused.output
+
+
 def test_doctor_looks_into_the_bundles_that_serve_stand_by_and_wait(world: World) -> None:
     run_json("init")
     waiting = world.register(make_bundle(world.home / "next", seed=2))
@@ -218,7 +243,7 @@ def test_a_past_span_is_judged_from_what_its_windows_left(world: World, tmp_path
     assert "is empty" in empty.stderr
     nothing = run_json("report", MODEL, "--out", str(page), "--until", "2025-01-01")
     assert nothing["span"] is None
-    assert "No window of support@1 has been judged" in page.read_text()
+    assert "No window of support@1 was judged in that span" in page.read_text()
 
 
 @pytest.mark.slow

@@ -35,6 +35,16 @@ def test_traffic_like_the_baseline_raises_no_alarm(world: World) -> None:
     assert (world.gauges()["seen"], world.gauges()["severity"]) == (1000, 0)
 
 
+def test_an_embedding_that_is_no_number_is_called_so_and_stops_nothing(world: World) -> None:
+    version = world.champion()
+    world.serve(version, 200, broken=True)
+    world.serve(version, 200)
+    [summary] = world.watch()
+    broken, whole = summary.reports
+    assert (broken.verdict, whole.verdict) == (Verdict.INCONCLUSIVE, Verdict.STABLE)
+    assert "for want of numbers in the window" in broken.reason
+
+
 def test_what_was_judged_is_not_judged_again(world: World) -> None:
     world.serve(world.champion(), 250)
     world.watch()

@@ -66,7 +66,7 @@ def test_a_slice_that_moved_is_named_in_report_alert_and_page(sliced: World) -> 
         [(_, kept), *_] = verdicts.reports(connection, "support")
         found = find(connection, sliced.champion(), since=None, until=None, now=sliced.clock())
     assert kept == report
-    baseline, _ = read_baseline(sliced.registry, sliced.champion())
+    baseline, _ = read_baseline(sliced.registry, found)
     page = render_report(found, baseline, sliced.settings.monitor, made_at=sliced.clock())
     assert "Declared slices" in page
     assert "channel=chat" in page

@@ -8,11 +8,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
+from sqlalchemy import select
 
 from monitoring.alerts import OutboxSender
 from monitoring.core.ledger import alerts
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.settings import AlertSettings
+from monitoring.core.tables import outbox
 from monitoring.core.types import Severity
 from tests.conftest import FrozenClock
 
@@ -94,9 +97,61 @@ def test_a_dead_receiver_is_left_alone_for_longer_and_longer(ledger: Ledger, clo
     sender = OutboxSender(ledger, AlertSettings(webhook_url=url), clock)
     assert sender.deliver() == 0
     with ledger.read() as connection:
-        due = alerts.due(connection, now=clock.now)
-        assert [item.attempts for item in due] == [0, 0]  # only one was tried
-        assert alerts.count_undelivered(connection) == 3
+        assert alerts.due(connection, now=clock.now) == []
+        waiting = alerts.due(connection, now=clock.advance(timedelta(seconds=1)))
+        assert [item.attempts for item in waiting] == [1, 0, 0]  # only one was tried
+    assert sender.deliver() == 0
+    with ledger.read() as connection:
+        assert alerts.due(connection, now=clock.now + timedelta(seconds=1.9)) == []
+        assert len(alerts.due(connection, now=clock.now + timedelta(seconds=2))) == 3
+    sender.close()
+
+
+def test_people_are_told_once_beside_a_dead_webhook(ledger: Ledger, receiver: Receiver, clock: FrozenClock) -> None:
+    dead = Receiver()
+    dead.server_close()
+    settings = AlertSettings(
+        webhook_url=dead.url,
+        notify=(SecretStr(receiver.url.replace("http", "json")),),
+        console_url="http://desk/console",
+    )
+    sender = OutboxSender(ledger, settings, clock)
+    _fire(ledger, clock, "drift")
+    clock.advance(timedelta(seconds=3))
+    _fire(ledger, clock, "quality")
+    assert sender.deliver() == 0
+    assert receiver.received == []  # what belongs together is waited for
+    clock.advance(timedelta(seconds=7))
+    for _ in range(3):
+        assert sender.deliver() == 0  # the webhook is still dead
+        clock.advance(timedelta(minutes=5))
+    [message] = receiver.received
+    assert message["title"] == "Leeway, support: 2 firing"
+    assert message["message"].count("the traffic has changed") == 2
+    assert "http://desk/console" in message["message"]
+    with ledger.read() as connection:
+        assert alerts.count_undelivered(connection) == 2
+    sender.close()
+    assert (
+        OutboxSender(ledger, AlertSettings(notify=settings.notify), clock).deliver() == 2
+    )  # nobody else is waited for
+    assert len(receiver.received) == 1
+
+
+def test_a_refusal_names_no_address(
+    ledger: Ledger, receiver: Receiver, clock: FrozenClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = receiver.url.replace("http://", "json://someone:hidden@")
+    sender = OutboxSender(ledger, AlertSettings(notify=(SecretStr(address),), group_seconds=0), clock)
+    receiver.answers = [403]
+    _fire(ledger, clock, "drift")
+    assert sender.deliver() == 0
+    with ledger.read() as connection:
+        [told] = connection.execute(select(outbox.c.error)).scalars()
+    assert told.endswith("answered 403")
+    assert "hidden" not in caplog.text + told
+    clock.advance(timedelta(seconds=1))
+    assert sender.deliver() == 1
     sender.close()
 
 

@@ -1,4 +1,4 @@
-"""Keeping house: what fails stops nothing else, and is told."""
+"""Keeping house: what fails stops nothing else, and is told. Ending: nothing that was answered stays behind."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select
 
+from monitoring import process
 from monitoring.core.ledger import profiles, ticks
 from monitoring.core.tables import ticks as ticks_table
 from monitoring.process import Routines
+from tests.integration.core.prediction_rows import append, numbers_in, open_writer
 from tests.integration.monitoring.world import World
 
 DAY = timedelta(days=1)
@@ -35,3 +37,21 @@ def test_a_step_that_fails_stops_no_other_and_is_told(world: World, monkeypatch:
     with world.ledger.read() as connection:
         assert connection.execute(select(func.count()).select_from(ticks_table)).scalar_one() == 0
     assert len(world.log.read()) == 0
+
+
+def test_what_was_answered_last_is_shipped_in_the_end(world: World) -> None:
+    spool = open_writer(world.settings.spool_dir, "last")
+    append(spool, range(3))
+    Routines(world.settings, world.ledger, world.clock).ship_rest()
+    assert numbers_in(world.log) == [0, 1, 2]
+    spool.close()
+
+
+def test_storage_that_is_away_stops_no_ending(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    routines = Routines(world.settings, world.ledger, world.clock)
+
+    def away(*_: object) -> None:
+        raise OSError("no route to storage")
+
+    monkeypatch.setattr(process, "ship", away)
+    routines.ship_rest()

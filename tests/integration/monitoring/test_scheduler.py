@@ -83,7 +83,13 @@ def test_a_failing_routine_is_told_and_stops_nothing(tmp_path: Path, caplog: pyt
         Routine("fails", timedelta(days=36_500), fail),
         Routine("works", timedelta(days=36_500), lambda subject: done.set(), lambda: ["support"]),
     ]
-    scheduler = Scheduler(routines, ledger=ledger, clock=utc_now, owner="test", workers=1)
+    observed: dict[str, bool] = {}
+
+    def observe(routine: str, seconds: float, *, failed: bool) -> None:
+        assert seconds >= 0
+        observed[routine] = failed
+
+    scheduler = Scheduler(routines, ledger=ledger, clock=utc_now, owner="test", workers=1, observe=observe)
     with ledger.begin() as connection:
         ticks.insert(connection, "gone", utc_now())
     scheduler.start()
@@ -95,6 +101,7 @@ def test_a_failing_routine_is_told_and_stops_nothing(tmp_path: Path, caplog: pyt
         "gone": "this monitor has no routine 'gone'",
         "works:support": None,
     }
+    assert observed == {"fails": True, "works": False}
     ledger.close()
     assert any(record.exc_info for record in caplog.records if "fails" in record.message)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -103,10 +103,14 @@ class World:
         ids: Sequence[str] | None = None,
         metadata: Mapping[str, str] | None = None,
         ship: bool = True,
+        broken: bool = False,
     ) -> list[Answer]:
-        """Answer `n` messages about `topics`, one a second, and ship them."""
+        """Answer `n` messages about `topics`, one a second, and ship them; `broken`: no embedding is a number."""
         texts, truth = toy_texts(topics, n, self.rng)
         predictions = self._runtimes[version.id].predict(texts)
+        if broken:
+            nothing = np.full_like(predictions.projected, np.nan)
+            predictions = replace(predictions, projected=nothing, similarity=np.full(n, np.nan))
         rows: list[dict[str, Any]] = []
         for number, text in enumerate(texts):
             moment = self.clock.advance(timedelta(seconds=1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -82,9 +82,11 @@ class Running:
         with self.context.ledger.begin() as connection:
             return access.add_key(connection, name=name, roles=roles, actor="test", now=utc_now())
 
-    def register(self, bundle: Bundle, *, approved: bool = True) -> ModelVersion:
+    def register(
+        self, bundle: Bundle, *, approved: bool = True, evidence: Mapping[str, Any] | None = None
+    ) -> ModelVersion:
         """Register a bundle and approve it; a model's first goes into production."""
-        version = self.context.registry.add(bundle, evidence={}, actor="test", gates_passed=True)
+        version = self.context.registry.add(bundle, evidence=evidence or {}, actor="test", gates_passed=True)
         if not approved:
             return version
         with self.context.ledger.begin() as connection:

@@ -23,7 +23,7 @@ STREAMS = {"null_predictions", "null_alarms", "bound", "delay_1", "found_1", "de
 NEAR_STREAMS = {"near_5", "near_20"}
 ESTIMATES = {"accuracy_error_none", "accuracy_error_20", "accuracy_error_50", "coverage_none"}
 COST = {"cpu_s_per_million", "state_kb", "merge_ms"}
-COSTS = Costs(100_000, 4.5, 3.5, 0.1, 40.0, 30.0, 0.2, 25.0, 1e4, 1e4, 1e4)
+COSTS = Costs(100_000, 4.5, 3.0, 3.5, 0.1, 40.0, 30.0, 0.2, 25.0, 1e4, 1e4, 1e4)
 
 
 @pytest.fixture

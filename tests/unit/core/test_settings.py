@@ -73,6 +73,30 @@ def test_a_bad_key_or_value_is_named_with_its_file(home: Path, text: str, field:
 
 
 @pytest.mark.parametrize(
+    ("text", "name", "nearest"),
+    [
+        ("[monitor]\nwindw_size = 700\n", "monitor.windw_size", "monitor.window_size"),
+        ("[monitr]\nwindow_size = 700\n", "monitr", "monitor"),
+        ("window_size = 700\n", "window_size", "monitor.window_size"),
+        ("[server]\nwindow_size = 700\n", "server.window_size", "monitor.window_size"),
+        ("databse_url = ''\n", "databse_url", "database_url"),
+    ],
+)
+def test_a_misspelt_key_is_named_with_the_nearest_right_one(home: Path, text: str, name: str, nearest: str) -> None:
+    write(home, text)
+    with pytest.raises(MisConfigured) as caught:
+        load_settings()
+    assert caught.value.message.endswith(f"{name} is no setting: did you mean {nearest}?")
+    assert caught.value.field == name
+
+
+def test_a_key_like_no_other_is_named_alone(home: Path) -> None:
+    write(home, '"q\\nxz" = 1\n')
+    with pytest.raises(MisConfigured, match="is not known: leave it out, or check how it is spelt"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
     ("cron", "problem"),
     [
         ("every day", "is not a cron expression of five fields"),

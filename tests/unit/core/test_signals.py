@@ -46,7 +46,7 @@ def test_signals_stay_in_their_ranges(data: st.DataObject, rows: int, classes: i
         assert np.isfinite(read.signal(name)).all()
     assert (read.confidence >= 1 / classes - 1e-12).all()
     assert (read.confidence <= 1 + 1e-12).all()
-    assert (read.entropy >= -1e-9).all()
+    assert (read.entropy >= 0.0).all()
     assert (read.entropy <= np.log(classes) + 1e-9).all()
     assert (read.margin >= 0).all()
     assert (read.margin <= read.confidence).all()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from grafana.build import FOLDER, dashboards
+from tests.metrics_page import read_page
 
 BOARDS = {name: json.loads(text) for name, text in dashboards().items()}
 
@@ -17,7 +19,11 @@ def _panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
     return (panel for panel in board["panels"] if panel["type"] != "row")
 
 
-PANELS = [pytest.param(panel, id=f"{name}: {panel['title']}") for name, b in BOARDS.items() for panel in _panels(b)]
+PANELS = [
+    pytest.param(panel, id=f"{name} {panel['id']}: {panel['title']}")
+    for name, b in BOARDS.items()
+    for panel in _panels(b)
+]
 
 
 def test_committed_json_is_what_the_code_makes() -> None:
@@ -38,7 +44,11 @@ def test_board_is_provisioned_not_edited(board: dict[str, Any]) -> None:
         "model",
         "version",
     }
-    assert {annotation["name"] for annotation in board["annotations"]["list"]} == {"Alarms", "Promotions"}
+    assert {annotation["name"] for annotation in board["annotations"]["list"]} == {
+        "Alarms",
+        "Promotions",
+        "Baseline changes",
+    }
 
 
 def test_boards_link_to_each_other_the_console_and_the_runbooks() -> None:
@@ -77,3 +87,36 @@ def test_panel_explains_itself(panel: dict[str, Any]) -> None:
 @pytest.mark.parametrize("panel", [p for p in PANELS if p.values[0]["type"] == "timeseries"])
 def test_time_series_show_their_legend(panel: dict[str, Any]) -> None:
     assert panel["options"]["legend"]["showLegend"] is True
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_replicas_add_up(panel: dict[str, Any]) -> None:
+    """Each metric is put together over instances as docs/metrics.md says: what every monitor shows is never summed."""
+    page = read_page()
+    for target in panel["targets"]:
+        for found in METRIC.finditer(target["expr"]):
+            row = page[found["name"]] if found["name"] in page else page[found["base"]]
+            assert _aggregation(target["expr"][: found.start()]) in ALLOWED[row.over_replicas], found["name"]
+
+
+METRIC = re.compile(r"\b(?P<name>(?P<base>leeway_[a-z_]+?)(_bucket|_sum|_count)?)(?={)")
+OPENED = re.compile(r"(\w+)(?: by \([^()]*\))? ?$")
+ALLOWED = {
+    "sum": {"sum"},
+    "max": {"max", "min"},
+    "avg": {"avg"},
+    "each": {"sum", "count", "min", "max"},
+}
+
+
+def _aggregation(before: str) -> str:
+    """The innermost aggregation that is open where `before` ends."""
+    closed = 0
+    for at in range(len(before) - 1, -1, -1):
+        closed += {")": 1, "(": -1}.get(before[at], 0)
+        if closed < 0:
+            closed = 0
+            opened = OPENED.search(before[:at])
+            if opened and opened[1] in {"sum", "max", "min", "avg", "count"}:
+                return opened[1]
+    return "none"

@@ -59,6 +59,8 @@ def test_drift_without_labels_asks_for_labels_first() -> None:
     assert "drift | support@3 has drifted" in words
     assert "Label some of the new traffic" in words
     assert "leeway retrain support" in words
+    assert "leeway baseline support --since" in words
+    assert "leeway baseline" not in said(open_alerts={"quality": "accuracy fell"}), "a loss is not to be got used to"
 
 
 def test_labels_go_before_the_estimate_and_what_is_under_way_before_what_could_be() -> None:
@@ -99,3 +101,11 @@ def test_confidences_that_went_astray_are_recalibrated_before_retraining() -> No
 def test_before_the_first_window_it_says_how_many_predictions_are_missing() -> None:
     words = said(latest=None)
     assert "full window of 500 predictions; 1,200 have come" in words
+
+
+def test_of_a_span_without_windows_nothing_is_said_to_be_well() -> None:
+    words = said(latest=None, span="2026-05-01 00:00 to 2026-06-01 00:00 UTC", seen=90_000)
+    assert words.startswith("inconclusive | No window of support@3 was judged in that span")
+    assert "Nothing can be said of 2026-05-01 00:00 to 2026-06-01 00:00 UTC: neither that all was well" in words
+    assert "90,000" not in words, "those are of another time"
+    assert "Nothing has to be done" not in words

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.alerts import LONGEST_PAUSE, OutboxSender, pause_after
+from monitoring.alerts import OutboxSender
 from monitoring.core.errors import MisConfigured
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.settings import AlertSettings
+from monitoring.deliveries import LONGEST_PAUSE, pause_after
 from tests.conftest import FrozenClock
 
 

@@ -14,6 +14,8 @@ from monitoring import baseline as module
 from monitoring.baseline import Baseline, build_baseline, detector_scores, estimator_table
 from monitoring.core.errors import BrokenBundle, InvalidInput
 from monitoring.core.signals import SIGNALS
+from monitoring.detect import signal_findings
+from monitoring.profiles import profile_of, profile_spec, span_findings
 from monitoring.signals import DETECTOR_SCORES
 from tests.unit.monitoring.synthetic import CLASSES, answers, baseline_of, window_of
 
@@ -26,6 +28,27 @@ def test_it_comes_back_from_its_file_as_it_was(tmp_path: Path, rng: np.random.Ge
     window, _ = window_of(100, rng)
     table = estimator_table(built, window.signals)
     assert loaded.estimator.estimate(table) == built.estimator.estimate(table)
+
+
+def test_rows_of_returning_clients_make_every_test_against_them_meeker(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    whole, (window, _) = baseline_of(300, rng), window_of(300, rng, new_topic=0.2)
+    whole_path = tmp_path / "baseline.npz"
+    dataclasses.replace(whole, worth=0.25).save(whole_path)
+    shared = Baseline.load(whole_path)
+    assert (whole.worth, shared.worth) == (1.0, 0.25)
+    assert shared.shared_worth(300, 1.0) == pytest.approx(0.25)  # 300 rows against 75: as 75 against 300
+    assert shared.shared_worth(300, 0.5, reference=1.0) == 0.5
+    spec = profile_spec(whole)
+    span = profile_of(whole, spec, window)
+    for judged in (
+        lambda baseline: signal_findings(baseline, window, leeway=0.1, alpha=0.05),
+        lambda baseline: span_findings(baseline, span, leeway=0.1, alpha=0.05),
+    ):
+        for sure, doubtful in zip(judged(whole), judged(shared), strict=True):
+            assert doubtful.p_value >= sure.p_value
+        assert any(d.p_value > 10 * s.p_value for s, d in zip(judged(whole), judged(shared), strict=True))
 
 
 def test_it_holds_the_holdouts_signals_counts_and_quality(rng: np.random.Generator) -> None:

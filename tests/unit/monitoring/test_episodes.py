@@ -218,3 +218,11 @@ def test_a_window_takes_its_onset_from_the_detectors_suspicion_within_it(
     [firing] = alerts_to_change(tick, []).fire
     assert datetime.fromisoformat(firing.detail["onset_at"]) == onset
     assert asked == [onset]
+
+
+@pytest.mark.parametrize(("gap", "said"), [(0.494, "overconfident"), (-0.03, "underconfident")])
+def test_a_gap_in_accuracy_is_told_in_points(gap: float, said: str) -> None:
+    evidence = replace(LOSS, log_e_loss=0.0, gap=gap)
+    [firing] = alerts_to_change(readings(labels=evidence), []).fire
+    than = "49.4 points more" if gap > 0 else "3.0 points less"
+    assert firing.summary.endswith(f"become {said}; its confidences promise an accuracy {than} than labels show")

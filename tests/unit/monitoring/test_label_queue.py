@@ -115,6 +115,19 @@ def test_what_is_new_and_what_is_unsure_is_found(rng: np.random.Generator) -> No
     assert max(unsure) < np.quantile(pool.confidence, 0.1)
 
 
+def test_a_sure_answer_is_not_called_unsure_where_nothing_else_waits(rng: np.random.Generator) -> None:
+    pool = pool_of(200, rng)
+    confidence = np.where(np.arange(200) < 5, 0.55, 0.998)
+    top_k = [json.dumps({name: share}) for name, share in zip(pool.predicted, confidence.tolist(), strict=True)]
+    mostly_sure = dataclasses.replace(pool, confidence=confidence, entropy=1.0 - confidence, top_k=top_k)
+    asked = part(queue(mostly_sure, size=80), Part.UNCERTAIN)
+    called = {item.confidence: item.reason for item in asked}
+    assert "the model is unsure: " in called[0.55]
+    assert called[0.998].startswith("rather sure, and yet among the least sure of those that wait: ")
+    assert called[0.998].endswith(" over 99%")
+    assert all("unlike" not in item.reason for item in part(queue(mostly_sure), Part.DRIFTED))
+
+
 def test_the_same_message_is_asked_once_and_the_rest_is_spread_out(rng: np.random.Generator) -> None:
     pool = pool_of(1_000, rng)
     # A bot sends one message two hundred times, and another one in two hundred slightly different words.

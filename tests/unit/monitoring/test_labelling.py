@@ -53,11 +53,12 @@ def test_failures_ratings_and_strangers_give_no_outcome() -> None:
     assert outcomes_of("support", rows, [said("failed", "a"), said("rated", None), said("stranger", "a")]) == []
 
 
-def test_the_first_label_of_a_source_counts() -> None:
+def test_every_label_is_kept_beside_what_it_corrects() -> None:
     feedback = [said("p", "late", minutes=2), said("p", "early", minutes=1), said("p", "x", LabelSource.COMPLAINT)]
     found = outcomes_of("support", [row("p")], feedback)
     assert {(outcome.source, outcome.label) for outcome in found} == {
         (LabelSource.GROUND_TRUTH, "early"),
+        (LabelSource.GROUND_TRUTH, "late"),
         (LabelSource.COMPLAINT, "x"),
     }
 

@@ -15,6 +15,7 @@ from tests.unit.monitoring.synthetic import NOW
 
 SETTINGS = RetrainSettings(min_new_labels=200, label_volume=1000, cooldown_hours=24.0)
 QUIET = RetrainState(
+    model="support",
     episode=None,
     calibration=None,
     new_labels=0,
@@ -46,14 +47,14 @@ DRIFT, SCHEDULE, VOLUME = RetrainCause.DRIFT, RetrainCause.SCHEDULE, RetrainCaus
             Action.WAIT,
             DRIFT,
             "waiting for labels: 199 of 200 since the drift began "
-            "(ask for labels with `leeway labels queue MODEL --out FILE`); as measured",
+            "(ask for labels with `leeway labels queue support --out queue.csv`); as measured",
         ),
         (
             replace(QUIET, episode=replace(episode(labels=199), retrained_at=NOW)),
             Action.WAIT,
             DRIFT,
             "waiting for labels: 199 of 200 since the last retraining "
-            "(ask for labels with `leeway labels queue MODEL --out FILE`); as measured",
+            "(ask for labels with `leeway labels queue support --out queue.csv`); as measured",
         ),
         (replace(QUIET, episode=episode(Harm.NONE)), Action.WAIT, DRIFT, "drift without shown harm: as measured"),
         (replace(QUIET, episode=episode(Harm.UNKNOWN)), Action.WAIT, DRIFT, "drift without shown harm: as measured"),

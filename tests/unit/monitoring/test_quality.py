@@ -107,6 +107,18 @@ def test_a_prediction_with_two_labels_counts_once_by_its_ground_truth() -> None:
         assert blind_outcomes(order) == [truth]
 
 
+def test_a_correction_changes_the_figures_and_not_what_a_proof_has_seen(baseline: Baseline) -> None:
+    wrong = outcomes_of([False] * 150)
+    corrected = [replace(one, label=one.predicted, labelled_at=one.labelled_at + timedelta(days=1)) for one in wrong]
+    before, after = read(wrong, baseline), read([*wrong, *corrected], baseline)
+    assert after.log_e_loss == before.log_e_loss > math.log(1_000)
+    assert after.log_e_miscalibrated == before.log_e_miscalibrated
+    assert (before.accuracy.value, after.accuracy.value) == (0.0, 1.0)  # type: ignore[union-attr]
+    assert before.gap > 0.5 > 0.0 > after.gap
+    assert (before.labelled, after.labelled) == (150, 150)
+    assert accuracy_is_back([*wrong, *corrected], 0.9), "so the episode ends, and with it what the proof has seen"
+
+
 def test_unknown_classes_are_counted_by_prediction() -> None:
     outcomes = [
         outcome_of("1", "billing", "zoo"),

@@ -207,6 +207,9 @@ def test_a_distribution_is_drawn_whole_whatever_its_shape(rng: np.random.Generat
     beyond = np.array([0, *[10] * 10, 50, 0])
     assert "≥ 1<" in distribution_chart(edges, spread, beyond, name="confidence")
     assert "≥" not in distribution_chart(edges, spread, spread, name="confidence")
+    from_nought = distribution_chart(np.append(-1e-5, edges[1:]), spread, spread, name="entropy")
+    assert ">0<" in from_nought
+    assert "e-05" not in from_nought
     constant = np.array([0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     assert "<path" in distribution_chart(edges, constant, constant, name="confidence")
     nothing = np.zeros(13, dtype=np.int64)

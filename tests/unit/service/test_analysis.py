@@ -86,6 +86,20 @@ def test_labels_that_come_after_maturity_never_count(labelled_after: timedelta, 
     assert read(SPLIT, seen, [late], now=START + 10 * HOUR).accuracy.n == counted
 
 
+@pytest.mark.parametrize(("corrected_after", "right"), [(HOUR, 1.0), (HOUR + MINUTE, 0.0)])
+def test_a_correction_counts_until_its_unit_is_judged(corrected_after: timedelta, right: float) -> None:
+    said = [
+        outcome(SPLIT, "a", variant=CANDIDATE, correct=False, labelled_after=MINUTE),
+        outcome(SPLIT, "a", variant=CANDIDATE, labelled_after=corrected_after),
+    ]
+    seen = [exposure(SPLIT, "a", candidate=True), exposure(SPLIT, "b")]
+    for order in (said, said[::-1]):
+        found = read(SPLIT, seen, [*order, outcome(SPLIT, "b", correct=False)], now=START + 10 * HOUR).accuracy
+        assert (found.n_candidate, found.difference) == (1, right)
+        watched = accuracy_of(order, maturation=HOUR, now=START + 10 * HOUR, alpha=0.05)
+        assert watched.value == right
+
+
 @pytest.mark.parametrize("source", LabelSource)
 def test_only_outcome_blind_labels_count(source: LabelSource) -> None:
     counted = 1 if source in (LabelSource.GROUND_TRUTH, LabelSource.RANDOM_SAMPLE) else 0

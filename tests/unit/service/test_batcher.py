@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from monitoring.core.errors import Overloaded
 from service.engine.batcher import Line, length_class
+from service.engine.classifier import LoadedVersion
 from service.engine.work import Work
 from tests.unit.service.works import loaded, read, unread
 
@@ -95,6 +96,71 @@ def test_depths_are_counted_by_model() -> None:
     line = Line(10)
     line.add([unread(loaded(model="one")), unread(loaded(model="other")), unread(loaded(2, model="other"))])
     assert line.depths() == {"one": 1, "other": 2}
+
+
+def _waiting(line: Line, target: LoadedVersion, party: str, texts: int) -> list[Work]:
+    works = [unread(target, party=party) for _ in range(texts)]
+    line.add(works)
+    line.take_unread(texts)
+    line.add_read([read(work, 8) for work in works])
+    return works
+
+
+def test_who_sends_little_is_not_kept_waiting_by_who_sends_a_lot() -> None:
+    line, target = Line(100), loaded(max_batch=4)
+    flood = _waiting(line, target, "flood", 40)
+    assert line.take_batch() == flood[:4]
+    few = _waiting(line, target, "few", 2)
+    soon = [*line.take_batch(), *line.take_batch()]
+    assert set(few) < set(soon)
+    assert [work for work in soon if work.party == "flood"] == flood[4:10]  # each party in its order of arrival
+
+
+def test_two_who_send_a_lot_share_alike_whoever_came_first_and_whatever_the_model() -> None:
+    line = Line(200)
+    one, other = loaded(max_batch=2), loaded(2, model="other", max_batch=2)
+    _waiting(line, one, "first", 60)
+    _waiting(line, other, "second", 60)
+    taken = [work.party for _ in range(20) for work in line.take_batch()]
+    assert taken.count("first") == taken.count("second") == 20
+
+
+def test_a_long_text_uses_up_its_partys_turn() -> None:
+    line, target = Line(100), loaded(max_batch=1)
+    for party, text in (("long", "x" * 500), ("short", "x" * 30)):
+        works = [unread(target, text, party) for _ in range(30)]
+        line.add(works)
+        line.take_unread(30)
+        line.add_read([read(work, 8) for work in works])
+    taken = [line.take_batch()[0].party for _ in range(28)]
+    assert taken.count("short") == 24
+
+
+def test_a_caller_who_fills_the_queue_leaves_a_place_for_others() -> None:
+    line, target = Line(100), loaded()
+    for _ in range(100):
+        try:
+            line.check_share("flood")
+        except Overloaded:
+            break
+        line.add([unread(target, party="flood")])
+    assert len(line) == 81
+    line.check_share("newcomer")
+    with pytest.raises(Overloaded, match="81 texts of yours wait already"):
+        line.check_share("flood")
+
+
+def test_nothing_is_kept_of_callers_and_texts_that_left() -> None:
+    line, target = Line(10), loaded()
+    stays = unread(target, party="stays")
+    line.add([stays])
+    for number in range(1000):
+        leaver = unread(target, party=str(number))
+        line.add([leaver])
+        line.remove(leaver)
+    assert len(line._ends) == len(line._held) == 1
+    assert len(line._unread[target]._order) < 100
+    assert line.take_unread(10) == [stays]
 
 
 @given(tokens=st.integers(1, 512))

@@ -25,6 +25,8 @@ if sys.argv[1] == "serve":
 while not (folder / "serving").exists():
     time.sleep(0.01)
 (folder / "python").unlink()  # so that nobody is started after this
+for number in range(20):
+    print("complaint", number)
 """
 
 
@@ -58,6 +60,27 @@ def test_one_that_cannot_be_started_again_has_died_quickly(said_until: Callable[
     assert "monitor HAS ENDED with exit code 0, after 0 s, quick death 1 of 3: starting it again" in said
     assert said.count("monitor COULD NOT BE STARTED ([Errno 2] No such file or directory") == 2
     assert "death 3 in a row within 60 s of its start: GIVEN UP; serving goes on without it" in said
+    _, _, repeated = said.partition("the last that monitor said:")
+    assert "complaint 11\n" not in repeated
+    assert [f"complaint {number}\n" in repeated for number in range(12, 20)] == [True] * 8
+
+
+@pytest.mark.parametrize("missing", ["serve", "monitor"])
+def test_one_that_cannot_even_be_started_at_first_ends_all_in_plain_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    spawn = service.up._spawn
+
+    async def scarce(role: str) -> asyncio.subprocess.Process:
+        if role == missing:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return await spawn(role)
+
+    monkeypatch.setattr(service.up, "_spawn", scarce)
+    monkeypatch.setattr(service.up, "PLAY", "import sys; sys.stdin.read()")
+    assert asyncio.run(Troupe(["monitor"], Settings(home=tmp_path)).run()) == 1
+    said = capsys.readouterr().out
+    assert f"{missing} COULD NOT BE STARTED ([Errno 11] Resource temporarily unavailable): stopping all" in said
 
 
 def test_whatever_else_ends_the_keeping_is_told(

@@ -24,9 +24,9 @@ def loaded(number: int = 1, *, model: str = "support", max_batch: int = 4) -> Lo
     return LoadedVersion(version(number, model=model), cast(ClassifierRuntime, None), max_batch)
 
 
-def unread(target: LoadedVersion, text: str = "text") -> Work:
+def unread(target: LoadedVersion, text: str = "text", party: str = "") -> Work:
     """A text that has just arrived."""
-    return Work(cast(Call, None), 0, "id", text, target, Variant.PRODUCTION, NO_ROLLOUT)
+    return Work(cast(Call, None), 0, "id", text, target, Variant.PRODUCTION, NO_ROLLOUT, party)
 
 
 def read(work: Work, tokens: int) -> Work:

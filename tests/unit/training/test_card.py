@@ -23,13 +23,27 @@ EVIDENCE = {
         "candidate": FIGURES | {"per_class": {"a|b": {"precision": None, "recall": 0.0, "f1": 0.0, "n": 2}}},
         "champion": FIGURES | {"accuracy": 0.7},
     },
-    "parity": {"reason": "it is quick", "agreement": 0.9975},
+    "parity": {
+        "reason": "it is quick",
+        "agreement": 0.9975,
+        "offers": [
+            {
+                "precision": "int8-static",
+                "max_batch": 32,
+                "agreement": 0.9975,
+                "accuracy_loss": 0.001,
+                "dependence": 0.0,
+                "texts_per_second": 512.3,
+            }
+        ],
+    },
     "gates": [{"name": "size", "passed": False, "reason": "too big"}],
 }
 
 
 def test_a_card_tells_where_the_model_comes_from_and_how_it_did() -> None:
     card = model_card(CONFIG, EVIDENCE)
+    assert "| int8-static | 32 | 0.998 | 0.001 | 0.000 | 512 |" in card
     for told in (
         "by the method `head`, seed 7",
         "it follows version `version-1`",

@@ -25,7 +25,7 @@ from training.gates import (
 from training.precision import Choice
 
 LIMITS = GateSettings()
-GOOD = Choice("int8", 1, agreement=0.9975, dependence=0.0, texts_per_second=440, reason="")
+GOOD = Choice("int8", 1, agreement=0.9975, accuracy_loss=0.001, dependence=0.0, texts_per_second=440, reason="")
 
 
 def pairs(won: int, lost: int, both: int, *, weights: float = 1.0, units: int | None = None) -> Paired:
@@ -44,14 +44,15 @@ def _named(results: tuple[GateResult, ...]) -> dict[str, GateResult]:
 def test_a_sound_first_model_passes_the_gates_that_need_no_champion() -> None:
     results = judge_artefact(Artefact(GOOD, 0.03, 114.0, latency_ratio=None), LIMITS)
     assert all(result.passed for result in results)
-    assert set(_named(results)) == {"parity", "batch_dependence", "calibration", "size"}
+    assert set(_named(results)) == {"parity", "accuracy_loss", "batch_dependence", "calibration", "size"}
 
 
 @pytest.mark.parametrize(
     ("gate", "artefact"),
     [
-        ("parity", Artefact(Choice("fp32", 32, 0.98, 0.0, 9, ""), 0.03, 114.0, 1.0)),
-        ("batch_dependence", Artefact(Choice("int8", 8, 1.0, 0.03, 9, ""), 0.03, 114.0, 1.0)),
+        ("parity", Artefact(Choice("fp32", 32, 0.98, 0.0, 0.0, 9, ""), 0.03, 114.0, 1.0)),
+        ("accuracy_loss", Artefact(Choice("int8", 8, 1.0, 0.01, 0.0, 9, ""), 0.03, 114.0, 1.0)),
+        ("batch_dependence", Artefact(Choice("int8", 8, 1.0, 0.0, 0.03, 9, ""), 0.03, 114.0, 1.0)),
         ("calibration", Artefact(GOOD, 0.09, 114.0, 1.0)),
         ("calibration", Artefact(GOOD, math.nan, 114.0, 1.0)),
         ("size", Artefact(GOOD, 0.03, 601.0, 1.0)),
