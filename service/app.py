@@ -122,7 +122,13 @@ def build_app(context: Context) -> FastAPI:
     for routes in (predict, oip, feedback, labels, health, operate, console):
         app.include_router(routes.router)
     app.include_router(console.front)
-    app.add_middleware(Edge, max_body_bytes=context.settings.server.max_body_bytes, metrics=context.metrics)
+    limits = context.settings.server
+    app.add_middleware(
+        Edge,
+        max_body_bytes=limits.max_body_bytes,
+        max_bodies_bytes=limits.max_bodies_bytes,
+        metrics=context.metrics,
+    )
     _declare_security(app)
     return app
 

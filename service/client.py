@@ -23,6 +23,7 @@ import httpx
 from service.exchange import (
     BATCH,
     FEEDBACK_BATCH,
+    GRACE_SECONDS,
     Feedback,
     Outcome,
     Post,
@@ -53,7 +54,7 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`api_key`: else LEEWAY_API_KEY. `timeout`: seconds for one request. `batch`: texts in one request."""
-        self._http = httpx.Client(base_url=url, headers=_headers(api_key), timeout=timeout)
+        self._http = httpx.Client(base_url=url, headers=_headers(api_key, timeout), timeout=timeout + GRACE_SECONDS)
         self._batch = batch
         self._retries = retries or Retries()
         self._sleep = sleep
@@ -128,7 +129,9 @@ class AsyncClient:
         retries: Retries | None = None,
     ) -> None:
         """`api_key`: else LEEWAY_API_KEY. `timeout`: seconds for one request. `batch`: texts in one request."""
-        self._http = httpx.AsyncClient(base_url=url, headers=_headers(api_key), timeout=timeout)
+        self._http = httpx.AsyncClient(
+            base_url=url, headers=_headers(api_key, timeout), timeout=timeout + GRACE_SECONDS
+        )
         self._batch = batch
         self._turn = asyncio.Semaphore(at_once)
         self._retries = retries or Retries()
@@ -193,6 +196,7 @@ class AsyncClient:
                 return error
 
 
-def _headers(api_key: str | None) -> dict[str, str]:
+def _headers(api_key: str | None, timeout: float) -> dict[str, str]:
     key = api_key or os.environ.get("LEEWAY_API_KEY", "")
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    wanted = {"X-Request-Timeout": f"{timeout:g}"}  # nobody works for a caller who has given up
+    return wanted | ({"Authorization": f"Bearer {key}"} if key else {})

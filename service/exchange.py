@@ -24,6 +24,8 @@ BATCH = 64
 """Texts in one request: as many as a server takes by default."""
 BATCH_BYTES = 1_000_000
 FEEDBACK_BATCH = 256
+GRACE_SECONDS = 1.0
+"""How much longer a client listens than it lets the server work: a refusal in words is better than none."""
 TEMPORARY = frozenset({429, 502, 503})
 HOPELESS = (httpx.ReadTimeout, httpx.UnsupportedProtocol)
 """What asking again does not cure: the caller has waited as long as it would, or the URL is none."""

@@ -106,7 +106,7 @@ class Inference:
         """Queue the works and wait until each has its answer or its failure."""
         call.expect(len(works))
         try:
-            self.pool.submit(works)
+            self.pool.submit(works, within=deadline - call.loop.time())
         except Overloaded:
             self._metrics.failed(works, "overload")
             raise

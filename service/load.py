@@ -21,6 +21,7 @@ import numpy as np
 import orjson
 
 from monitoring.core.errors import InvalidInput
+from service.exchange import GRACE_SECONDS
 
 QUANTILES = (0.5, 0.9, 0.99, 0.999, 1.0)
 MOST_CONNECTIONS = 1024
@@ -178,6 +179,7 @@ class Connection:
         self._head = (
             f"POST {parts.path.rstrip('/')}/v1/models/{quote(plan.model, safe='')}/predict HTTP/1.1\r\n"
             f"Host: {parts.netloc.rpartition('@')[2]}\r\nAuthorization: Bearer {plan.api_key}\r\n"
+            f"X-Request-Timeout: {plan.timeout:g}\r\n"
             "Content-Type: application/json\r\nContent-Length: "
         ).encode()
         self._timeout = plan.timeout
@@ -186,7 +188,7 @@ class Connection:
     async def ask(self, body: bytes) -> int:
         """The status of the answer, or NO_ANSWER: there was none within the timeout."""
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout + GRACE_SECONDS):
                 reader, writer = await self._open()
                 writer.write(self._head + str(len(body)).encode() + b"\r\n\r\n" + body)
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()

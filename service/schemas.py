@@ -189,7 +189,7 @@ MEANINGS = {
     404: "No such model, version or prediction.",
     413: "Over a limit.",
     422: "An input cannot be used; `field` names it.",
-    429: "The queue is full; try again after `Retry-After` seconds.",
+    429: "Too much waits already; try again after `Retry-After` seconds.",
     503: "Not ready; try again after `Retry-After` seconds.",
     504: "No answer within the deadline.",
 }

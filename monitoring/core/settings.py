@@ -47,6 +47,7 @@ class ServerSettings(Section):
     max_texts: int = Field(64, ge=1, description="texts in one request")
     max_text_bytes: int = Field(32_768, ge=1, description="UTF-8 bytes of one text")
     max_body_bytes: int = Field(2_097_152, ge=1)
+    max_bodies_bytes: int = Field(134_217_728, ge=1, description="all bodies under way; more is refused with 429")
     top_k: int = Field(3, ge=1)
     shadow_queue_size: int = Field(256, ge=1)
     reconcile_seconds: float = Field(0.5, gt=0, description="how often the engine reads which versions should serve")

@@ -6,6 +6,7 @@ A free thread first tokenises what has arrived, then takes the next batch. Produ
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -13,10 +14,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from monitoring.core.errors import NotReady
+from monitoring.core.errors import NotReady, Overloaded
 from monitoring.core.signals import Predictions
 from service.engine.batcher import Line
 from service.engine.classifier import LoadedVersion
+from service.engine.pace import SHARE_OF_DEADLINE, Pace
 from service.engine.work import FinishedBatch, Work
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class Pool:
     ) -> None:
         self._finish = finish
         self._observe_tokenize = observe_tokenize
+        self.pace = Pace(threads)
         self._production = Line(capacity)
         self._shadow = Line(shadow_capacity)
         self._changed = threading.Condition()
@@ -61,12 +64,22 @@ class Pool:
             if thread.is_alive():
                 log.error("inference thread %s is stuck in a model call and was left behind", thread.name)
 
-    def submit(self, works: Sequence[Work]) -> None:
-        """Queue a caller's texts, one at least, all or none. Raises Overloaded, or NotReady while stopping."""
+    def submit(self, works: Sequence[Work], *, within: float = math.inf) -> None:
+        """Queue a caller's texts, one at least, all or none. Raises NotReady while stopping.
+
+        Raises Overloaded where there is no room, or so much waits that they could hardly be answered `within` seconds.
+        """
         with self._changed:
             if not self._running:
                 raise NotReady("the server is stopping: ask another replica or try again")
             self._production.check_share(works[0].party)
+            waiting = len(self._production)
+            if waiting and self.pace.too_long(waiting, within):  # where nothing waits, trying tells the pace anew
+                wait = self.pace.wait(waiting)
+                raise Overloaded(
+                    f"about {wait:.1f} s of work wait, too much for an answer within {within:.1f} s: try again later",
+                    retry_after=max(wait - within * SHARE_OF_DEADLINE, 1.0),
+                )
             self._wait_in(self._production, works)
 
     def offer(self, works: Sequence[Work]) -> int:
@@ -100,11 +113,14 @@ class Pool:
     def _serve(self) -> None:
         while (task := self._next_task()) is not None:
             line, unread, batch = task
+            began = time.perf_counter()
             try:
                 if unread:
                     self._tokenize(line, unread)
                 else:
                     self._run(batch)
+                    with self._changed:
+                        self.pace.observe(len(batch), time.perf_counter() - began)
             except Exception:  # the thread must outlive whatever goes wrong with one batch
                 log.exception("an inference thread failed outside of the model")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
@@ -161,6 +162,34 @@ def test_a_body_of_unknown_length_is_refused_at_the_limit(start: Start, champion
     response = running.http.post("/v1/models/support/predict", content=chunks)
     assert response.status_code == 413
     assert response.json()["error"]["code"] == "too_large"
+
+
+def test_a_body_may_come_compressed(support: Running) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    body = gzip.compress(b'{"inputs": ["my parcel is late"]}')
+    answer = support.http.post("/v1/models/support/predict", content=body, headers=headers)
+    assert answer.json()["predictions"][0]["label"] == "delivery"
+    cut = support.http.post("/v1/models/support/predict", content=body[:-4], headers=headers)
+    assert cut.status_code == 422
+    assert cut.json()["error"]["field"] == "Content-Encoding"
+    bomb = gzip.compress(b" " * 10_000_000)
+    assert support.http.post("/v1/models/support/predict", content=bomb, headers=headers).status_code == 413
+
+
+def test_bodies_under_way_are_bounded_together(start: Start, champion_bundle: Bundle) -> None:
+    limits = {"max_body_bytes": 1000, "max_bodies_bytes": 1500}
+    running = with_champion(start(server=limits), champion_bundle)
+    large = "please " * 100
+    with socket.create_connection(("127.0.0.1", running.server.port), timeout=10) as slow:
+        slow.sendall(
+            b"POST /v1/models/support/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + b" " * 900
+        )
+        _until(lambda: running.predict(large).status_code == 429)  # what has come is held until that caller is done
+        refused = running.predict(large)
+        assert refused.headers["retry-after"] == "1"
+        assert refused.json()["error"]["code"] == "overloaded"
+        assert running.predict("a small one passes").status_code == 200
+    _until(lambda: running.predict(large).status_code == 200)
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones(support: Running) -> None:

@@ -13,6 +13,7 @@ from monitoring.core.errors import NotReady, Overloaded
 from monitoring.core.runtime import ClassifierRuntime, Encoded
 from monitoring.core.signals import Predictions
 from service.engine.classifier import LoadedVersion
+from service.engine.pace import Pace
 from service.engine.pool import Pool
 from service.engine.work import FinishedBatch, Work
 from tests.bundles import make_bundle, toy_texts
@@ -122,6 +123,38 @@ def test_a_full_queue_refuses_and_serves_on(rig: Rig) -> None:
     rig.runtime.gate.set()
     rig.pool.stop()
     assert rig.order() == ["first", *["waiting"] * 8]
+
+
+def test_who_cannot_be_answered_in_time_is_refused_at_once(rig: Rig) -> None:
+    rig.block()
+    rig.pool.pace.observe(1, 10.0)
+    rig.pool.submit(rig.works("waiting"), within=1.0)  # nothing waited: trying is the way to learn the pace
+    with pytest.raises(Overloaded, match=r"about 10\.0 s of work wait") as refused:
+        rig.pool.submit(rig.works("hasty"), within=12.0)
+    assert refused.value.retry_after == 4.0
+    rig.pool.submit(rig.works("patient"), within=21.0)
+    rig.pool.submit(rig.works("for ever"))
+    rig.runtime.gate.set()
+    rig.pool.stop()
+    assert sorted(rig.order()) == ["first", "for ever", "patient", "waiting"]
+
+
+def test_the_pace_is_learnt_from_what_was_answered(rig: Rig) -> None:
+    assert rig.pool.pace.wait(100) == 0.0
+    rig.pool.submit(rig.works("first"))
+    rig.pool.stop()
+    assert rig.pool.pace.wait(100) > 0.0
+
+
+def test_the_pace_follows_slowly_and_divides_by_the_threads() -> None:
+    pace = Pace(threads=2)
+    pace.observe(4, 4.0)
+    assert pace.wait(6) == 3.0
+    pace.observe(1, 2.0)
+    assert pace.wait(1) == pytest.approx(1.05 / 2)
+    for _ in range(200):
+        pace.observe(1, 2.0)
+    assert pace.wait(1) == pytest.approx(1.0, abs=0.01)
 
 
 def test_a_text_that_breaks_the_model_fails_alone(rig: Rig) -> None:
