@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from monitoring import labelling
 from monitoring.core.ledger.rollout_evidence import SILENT_STEP, Exposure
 from monitoring.core.prediction_log import PredictionLog
-from monitoring.core.signals import SIGNALS, Floats
+from monitoring.core.signals import PROJECTED, SIGNALS, Floats
 from monitoring.core.types import Variant
 from monitoring.signals import Traffic
 from monitoring.slices import Metadata
@@ -94,7 +94,7 @@ def predicted_of(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.str_]]:
 def projected_of(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Projected embeddings, (n, PROJECTED); one that was no number is null in the log, and NaN here."""
     flat = rows["projected"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat.reshape(len(rows), -1))
+    return np.asarray(flat.reshape(len(rows), PROJECTED))
 
 
 def seconds_of(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
