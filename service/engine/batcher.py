@@ -104,6 +104,11 @@ class Line:
                 retry_after=1.0,
             )
 
+    def ahead(self, party: str) -> int:
+        """About how many texts go before the next one of `party`: of each other party as many as of its own."""
+        own = self._held.get(party, 0)
+        return own + sum(min(held, own + 1) for other, held in self._held.items() if other != party)
+
     def add(self, works: Sequence[Work]) -> None:
         """Let all of them wait, or none: raises Overloaded."""
         if len(works) > self.room:

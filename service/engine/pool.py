@@ -73,7 +73,7 @@ class Pool:
             if not self._running:
                 raise NotReady("the server is stopping: ask another replica or try again")
             self._production.check_share(works[0].party)
-            waiting = len(self._production)
+            waiting = self._production.ahead(works[0].party)
             if waiting and self.pace.too_long(waiting, within):  # where nothing waits, trying tells the pace anew
                 wait = self.pace.wait(waiting)
                 raise Overloaded(

@@ -139,6 +139,20 @@ def test_who_cannot_be_answered_in_time_is_refused_at_once(rig: Rig) -> None:
     assert sorted(rig.order()) == ["first", "for ever", "patient", "waiting"]
 
 
+def test_who_sends_little_is_not_refused_for_what_another_has_waiting(rig: Rig) -> None:
+    rig.block()
+    rig.pool.pace.observe(1, 1.0)
+    rig.pool.submit(rig.works(*["greedy"] * 6))
+    with pytest.raises(Overloaded, match="of work wait"):
+        rig.pool.submit(rig.works("greedy"), within=4.0)
+    modest = rig.works("modest")
+    modest[0].party = "another"
+    rig.pool.submit(modest, within=4.0)  # its turn comes after one of the other's
+    rig.runtime.gate.set()
+    rig.pool.stop()
+    assert len(rig.order()) == 8
+
+
 def test_the_pace_is_learnt_from_what_was_answered(rig: Rig) -> None:
     assert rig.pool.pace.wait(100) == 0.0
     rig.pool.submit(rig.works("first"))
