@@ -83,6 +83,11 @@ class Baseline:
         """How many of the rows fall into each bin of strangeness; counted once, since every window asks."""
         return count_bins(self.strangeness(self.signals), self.edges["strangeness"])
 
+    @cached_property
+    def surprise_of(self) -> Mapping[str, float]:
+        """`surprise` by the name of the class; looked up for every prediction."""
+        return dict(zip(self.classes, self.surprise.tolist(), strict=True))
+
     def accuracy_at(self, confidence: Floats) -> Floats:
         """How often answers of that confidence (n,) are right, by the labelled rows."""
         return np.asarray(expit(_with_log_odds(confidence) @ self.meaning))
@@ -188,9 +193,8 @@ def detector_scores(
     baseline: Baseline, predicted: NDArray[np.str_], signals: Mapping[str, Floats]
 ) -> dict[str, Floats]:
     """DETECTOR_SCORES of n answers, (n,) each, from their class names and SIGNALS; an unknown class surprises most."""
-    surprise_of = dict(zip(baseline.classes, baseline.surprise.tolist(), strict=True))
     most = float(baseline.surprise.max())
-    surprise = np.array([surprise_of.get(name, most) for name in predicted.tolist()], dtype=np.float64)
+    surprise = np.array([baseline.surprise_of.get(name, most) for name in predicted.tolist()], dtype=np.float64)
     return _detector_scores(baseline.strangeness, surprise, signals)
 
 

@@ -130,9 +130,10 @@ def signal_findings(
     results = {"labels": _class_test(baseline, window, worth)}
     results |= {name: ks_test(baseline.signals[name], window.signals[name], worth) for name in SIGNALS}
     results["strangeness"] = _tail_test(baseline, strangeness, worth)
-    embedded = baseline.features.transform(window.projected)
-    embedded = embedded[finite_rows(embedded)]
-    results["embedding"] = mmd_moments_test(baseline.moments, embedded.sum(axis=0), len(embedded), worth)
+    plain = baseline.features.plain(window.projected)
+    told = finite_rows(plain)
+    embedded = baseline.features.turned(plain[told].sum(axis=0), len(told))
+    results["embedding"] = mmd_moments_test(baseline.moments, embedded, len(told), worth)
     texts = [text for text in window.texts if text is not None]
     if len(texts) == len(window):
         results["vocabulary"] = ks_test(baseline.signals["vocabulary"], novelty(texts, baseline.words), worth)

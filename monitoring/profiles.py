@@ -53,7 +53,7 @@ def profile_of(baseline: Baseline, spec: ProfileSpec, window: Traffic) -> Window
     return WindowProfile.empty(spec).add(
         signals,
         np.array([number.get(name, others) for name in window.predicted.tolist()], dtype=np.int64),
-        baseline.features.transform(window.projected),
+        baseline.features.plain(window.projected),
         worth_of(window, signals[STRANGENESS]),
     )
 
@@ -77,7 +77,8 @@ def span_findings(baseline: Baseline, span: WindowProfile, *, leeway: float, alp
             results[name] = tail_shift_test(usual, span.bin_counts[name], worth)
         else:
             results[name] = ks_test_binned(usual[:-1], span.bin_counts[name][:-1], worth)
-    results["embedding"] = mmd_moments_test(baseline.moments, span.feature_sum(), span.n_features, worth)
+    embedded = baseline.features.turned(span.feature_sum(), span.n_features)
+    results["embedding"] = mmd_moments_test(baseline.moments, embedded, span.n_features, worth)
     significant = holm({name: result.p_value for name, result in results.items()}, alpha)
     return tuple(
         SignalFinding(name, result.statistic, result.p_value, result.effect, leeway, name in significant)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from monitoring.stats.binning import FloatArray, IntArray, as_column, bin_count, count_bins, finite_rows
 
-_FORMAT = 2
+_FORMAT = 3
 
 State = Mapping[str, npt.NDArray[Any]]
 """A profile as it is kept: whole numbers, and the digest of its spec, which stays with the baseline."""

@@ -115,7 +115,7 @@ class Watch:
         self.baseline = baseline
         self.classes = np.asarray(scored.classes, dtype=np.str_)
         self.detector = EDetector.start(baseline.edges, baseline.scores(), THRESHOLD)
-        features = baseline.features.transform(np.zeros((1, scored.predictions.projected.shape[1]))).shape[1]
+        features = 2 * baseline.features.weights.shape[1]
         self.profile = WindowProfile.empty(ProfileSpec(baseline.edges, len(scored.classes), features))
         self.rng = np.random.default_rng(0)
         self.done = 0
@@ -129,9 +129,7 @@ class Watch:
             predicted = answers.predicted[part]
             signals = {name: np.asarray(getattr(answers, name)[part], dtype=np.float64) for name in SIGNALS}
             scores = detector_scores(self.baseline, self.classes[predicted], signals)
-            self.profile = self.profile.add(
-                scores, predicted, self.baseline.features.transform(answers.projected[part])
-            )
+            self.profile = self.profile.add(scores, predicted, self.baseline.features.plain(answers.projected[part]))
             counted = time.process_time()
             self.detector.update(scores, self.rng)
             self.state_s += counted - began

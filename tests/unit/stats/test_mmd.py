@@ -41,6 +41,13 @@ def test_whitened_features_vary_alike_in_all_directions(rng, features):
     assert spread[0][-1] / np.median(spread[0]) < spread[1][-1] / np.median(spread[1]) / 3
 
 
+def test_sums_can_be_whitened_at_the_end(rng, features):
+    embeddings = topics(rng, 500)
+    for made in (features, features.whitened(topics(rng, 2000))):
+        turned = made.turned(made.plain(embeddings).sum(axis=0), len(embeddings))
+        assert np.allclose(turned, made.transform(embeddings).sum(axis=0))
+
+
 def test_the_median_bandwidth_is_the_median_distance(rng):
     assert median_bandwidth([[0.0, 0.0], [3.0, 4.0]], rng) == 5.0
     assert median_bandwidth(rng.normal(size=(5000, 8)), rng) == pytest.approx(math.sqrt(2 * 8), rel=0.1)
