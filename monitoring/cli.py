@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from typing import Any
 
 import click
@@ -17,11 +18,20 @@ from monitoring.core.errors import Conflict
 from monitoring.core.settings import CONFIG_FILE, load_settings
 from monitoring.core.types import Role, utc_now
 
+
+def this_person() -> str:
+    """Name of whoever runs the command; the number of a user that the system has no name for, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.command()
-@click.option("--name", default=getpass.getuser, show_default="your user name", help="Whom the first key is for.")
+@click.option("--name", default=this_person, show_default="your user name", help="Whom the first key is for.")
 @as_json_option
 def init(*, name: str, as_json: bool) -> None:
     """Make a home folder: settings, ledger, and the first API key, which is shown once."""
@@ -95,7 +105,7 @@ def add_key(*, name: str, roles: tuple[str, ...], as_json: bool) -> None:
     ledger = open_ledger(load_settings())
     with ledger.begin() as connection:
         granted = frozenset(map(Role, roles))
-        key = access.add_key(connection, name=name, roles=granted, actor=getpass.getuser(), now=utc_now())
+        key = access.add_key(connection, name=name, roles=granted, actor=this_person(), now=utc_now())
     ledger.close()
     if as_json:
         print_json({"name": name, "roles": sorted(granted), "key": key})
@@ -131,7 +141,7 @@ def revoke_key(*, name: str, reason: str, as_json: bool) -> None:
 
     ledger = open_ledger(load_settings())
     with ledger.begin() as connection:
-        access.revoke_key(connection, name, actor=getpass.getuser(), reason=reason, now=utc_now())
+        access.revoke_key(connection, name, actor=this_person(), reason=reason, now=utc_now())
     ledger.close()
     answer: dict[str, Any] = {"name": name, "revoked": True}
     if as_json:

@@ -63,6 +63,17 @@ def test_init_shows_a_key_with_every_role_once(home: Path) -> None:
     assert "is set up already" in again.stderr
 
 
+def test_init_works_for_a_user_without_a_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000)
+    made = run_json("init")
+    ledger = open_ledger(load_settings())
+    with ledger.read() as connection:
+        assert access.authenticate(connection, made["key"]).name == "uid 4000000"
+    ledger.close()
+
+
 def test_init_makes_a_home_for_its_owner_alone_and_leaves_one_that_is_there_as_it_is(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
