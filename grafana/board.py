@@ -105,12 +105,14 @@ def _annotations() -> Iterable[dashboard.AnnotationQuery]:
     firing = f"{ledger('leeway_alert_active', MODEL, by='model, name')} == 1"
     yield _annotation("Alarms", BAD, firing, title="{{name}}", text="{{model}}")
     champion = select("leeway_model_stage", MODEL, 'stage="production"')
+    before = f"({champion} offset {ANNOTATION_STEP})"  # after a gap nobody knows whether it was a promotion
     promoted = (
-        f"max by (model, version) ({champion}) unless max by (model, version) ({champion} offset {ANNOTATION_STEP})"
+        f"max by (model, version) ({champion}) unless max by (model, version) {before} "
+        f"and on (model) max by (model) {before}"
     )
     yield _annotation("Promotions", BUSY, promoted, title="promoted", text="{{version}}")
     since = ledger("leeway_baseline_timestamp_seconds", MODEL, by="model, version")
-    changed = f"time() - {since} < {STEP_SECONDS}"
+    changed = f"time() - {since} < {2 * STEP_SECONDS}"
     yield _annotation(
         "Baseline changes", WATCH, changed, title="judged anew", text="against the baseline of {{version}}"
     )

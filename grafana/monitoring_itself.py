@@ -34,7 +34,7 @@ def _now() -> list[Panel]:
         number(
             "Ledger",
             "Whether each monitor can read the database.",
-            Query(f"min({select('leeway_monitor_up')})", "ledger"),
+            Query(f"min({select('leeway_monitor_up')}) or vector(0)", "ledger"),
             unit="none",
             states={0: ("unreadable", BAD), 1: ("read", QUIET)},
         ),

@@ -144,7 +144,12 @@ def tell(path: str, message: Mapping[str, Any]) -> None:
             f"{moment} {path[1:]} {click.style(status, fg=STATUS_COLOURS.get(status))} {notes.get('summary', '')}"
         )
         if status == "firing":
-            click.echo(f"         {notes.get('action', '')}\n         {notes.get('runbook_url', '')}")
+            click.echo(f"         {notes.get('action', '')}\n         {_page(notes.get('runbook_url', ''))}")
+
+
+def _page(url: str) -> str:
+    """A runbook's file: no Grafana serves the page here."""
+    return f"docs/runbooks/{url.rpartition('/')[2]}" if url else ""
 
 
 @click.command()

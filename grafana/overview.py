@@ -165,7 +165,7 @@ def _service() -> list[Panel]:
     return [
         series(
             "Requests by status",
-            "Every HTTP request by the status it was answered with. 429 and 503 mean that the queue was full.",
+            "Every HTTP request by the status it was answered with. 429: too much waits already; 503: not ready.",
             [Query(total_rate(REQUESTS, by="status"), "{{status}}")],
             unit="reqps",
             stacked=True,
@@ -184,7 +184,8 @@ def _service() -> list[Panel]:
         series(
             "Budget burn",
             "How many times faster than allowed the budgets of errors and of slow answers are spent. At 1 a budget "
-            "just lasts; the dashed lines are where a ticket (6) and a page (14.4) come, if it goes on. Cut off at 30.",
+            "just lasts; the dashed lines are where a ticket comes if it goes on for a day (3), and a page if it goes "
+            "on for six hours (6); at 14.4 a page comes within the hour. Cut off at 30.",
             [
                 Query(f"{failed} / {ERROR_BUDGET}", "errors"),
                 Query(f"(1 - {fast}) / {SLOW_BUDGET}", "slow answers"),

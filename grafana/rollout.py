@@ -169,9 +169,7 @@ def _guardrails() -> list[Panel]:
             "red line it is proven.",
             [
                 Query(
-                    ledger(
-                        "leeway_rollout_log_evidence", MODEL, 'test=~"errors|latency|sample_ratio"', by="model, test"
-                    ),
+                    ledger("leeway_rollout_log_evidence", MODEL, HARMS, by="model, test"),
                     "{{model}} {{test}}",
                 ),
                 Query(limit("guardrail_log_evidence"), "proven"),
@@ -261,4 +259,5 @@ def _failures(variant: str) -> str:
     """Share of texts without an answer; 0 where all were answered."""
     answered = total_rate("leeway_predictions_total", MODEL, variant, by="model")
     failed = total_rate("leeway_prediction_errors_total", MODEL, variant, by="model")
-    return ratio(failed, f"({answered} + {failed})")
+    every = f"(({answered} or 0 * {failed}) + ({failed} or 0 * {answered}))"
+    return ratio(f"({failed} or 0 * {answered})", every)

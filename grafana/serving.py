@@ -71,7 +71,7 @@ def _now() -> list[Panel]:
         number(
             "Instances",
             "Serving processes that Prometheus reaches.",
-            Query(f"count({select('leeway_build_info')})", "instances"),
+            Query(f"count({select('leeway_build_info')}) or vector(0)", "instances"),
             unit="short",
             base=BAD,
             limits=[(1, BUSY)],
@@ -93,7 +93,7 @@ def _requests() -> list[Panel]:
     return [
         series(
             "Requests by status",
-            "Every HTTP request by the status it was answered with. 429 and 503 mean that the queue was full.",
+            "Every HTTP request by the status it was answered with. 429: too much waits already; 503: not ready.",
             [Query(total_rate("leeway_http_requests_total", by="status"), "{{status}}")],
             unit="reqps",
             stacked=True,

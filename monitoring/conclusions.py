@@ -35,7 +35,6 @@ from monitoring.episodes import (
 )
 from monitoring.gauges import gauges
 from monitoring.harm import Estimate, HarmFinding, judge_harm
-from monitoring.intake import Reign
 from monitoring.policy import Action, Decision, Episode, RetrainState, retrain_decision
 from monitoring.quality import (
     accuracy_is_back,
@@ -59,7 +58,7 @@ def conclude(
     outcomes = labels.find_outcomes(
         connection,
         version=version.id,
-        since=champion.reign.since,
+        since=champion.promoted,
         variants=[Variant.PRODUCTION],
         newest=JUDGED_LABELS,
     )
@@ -70,10 +69,10 @@ def conclude(
         baseline,
         tolerated_loss=settings.monitor.tolerated_loss,
         newest=settings.monitor.window_size,
-        loss_since=_last_resolved(history, QUALITY, champion.reign),
-        calibration_since=_last_resolved(history, CALIBRATION, champion.reign),
+        loss_since=_last_resolved(history, QUALITY, champion.promoted),
+        calibration_since=_last_resolved(history, CALIBRATION, champion.promoted),
         slices=settings.monitor.slices,
-        slices_since=_last_resolved(history, SLICE, champion.reign),
+        slices_since=_last_resolved(history, SLICE, champion.promoted),
     )
     latest = _latest_report(connection, sighting)
     harm_since = partial(_harm_since, champion, outcomes, latest, settings)
@@ -276,10 +275,10 @@ def _recovered(
     return frozenset(names)
 
 
-def _last_resolved(history: Iterable[Alert], name: str, reign: Reign) -> datetime:
-    """When the last episode of that name ended in this reign, or when the reign began."""
+def _last_resolved(history: Iterable[Alert], name: str, promoted: datetime) -> datetime:
+    """When the last episode of that name ended since the champion was promoted, or when that was."""
     ended = [alert.resolved_at for alert in history if alert.name == name and alert.resolved_at is not None]
-    return max([reign.since, *ended])
+    return max([promoted, *ended])
 
 
 def _latest_report(connection: Connection, sighting: Sighting) -> DriftReport | None:

@@ -176,7 +176,7 @@ def find(
         ),
         gauges=gauges.get(version.id, {}),
         asked=since is not None or until is not None,
-        change=baselines.newest(connection, version.id),
+        change=baselines.newest(connection, version.id, at=end),
     )
 
 

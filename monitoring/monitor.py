@@ -198,7 +198,7 @@ class Monitor:
         if kept is None or kept.threshold != self._budget.sequential_threshold:
             kept = EDetector.start(baseline.edges, baseline.scores(), self._budget.sequential_threshold)
         return look(
-            Champion(version, reign, baseline, kept),
+            Champion(version, reign, state.promoted_at or version.created_at, baseline, kept),
             taken.rows,
             dataclasses.replace(before.under(reign), commit=taken.commit, feedback=taken.feedback),
             ledger=self._ledger,

@@ -49,10 +49,14 @@ SUSPICION = 0.5  # of the logarithm that an alarm takes
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that is judged, and with what; the detector takes in what it is shown."""
+    """The version that is judged, and with what; the detector takes in what it is shown.
+
+    `reign`: its answers since its baseline was set; `promoted`: labels judge all of them since it was promoted.
+    """
 
     version: ModelVersion
     reign: Reign
+    promoted: datetime
     baseline: Baseline
     detector: EDetector
 
@@ -100,7 +104,7 @@ def look(
             known = labels.find_outcomes(
                 connection,
                 version=champion.version.id,
-                since=champion.reign.since,
+                since=champion.promoted,
                 variants=[Variant.PRODUCTION],
                 newest=max(MAX_REFIT_LABELS, settings.monitor.window_size),
             )
@@ -227,7 +231,8 @@ def _labelled_rows(champion: Champion, outcomes: Sequence[Outcome], log: Predict
     newest = {outcome.prediction_id: outcome for outcome in outcomes[-MAX_REFIT_LABELS:]}
     if not newest:
         return None
-    rows = champion.reign.stream(log.read(version=champion.version.id, prediction_ids=newest, columns=STREAM_COLUMNS))
+    since_promoted = Reign(champion.version.id, champion.promoted)
+    rows = since_promoted.stream(log.read(version=champion.version.id, prediction_ids=newest, columns=STREAM_COLUMNS))
     matched = [newest[name] for name in rows["prediction_id"].to_pylist()]
     return LabelledRows(
         signals={name: signals_of(rows)[name] for name in SIGNALS},

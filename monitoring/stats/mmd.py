@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaincc
 
-from monitoring.stats.binning import FloatArray, as_column
+from monitoring.stats.binning import FloatArray, as_column, finite_rows
 from monitoring.stats.result import TestResult
 
 _CELLS_AT_ONCE = 4_000_000
@@ -59,10 +59,16 @@ class FeatureMoments:
 
     @classmethod
     def of(cls, features: npt.ArrayLike) -> Self:
-        """Moments of features, shape (n, size) with n of 2 or more."""
+        """Moments of features, shape (n, size) with n of 2 or more; rows that are not finite are left out.
+
+        Where fewer than two are left, mean and covariance are nan.
+        """
         rows = np.asarray(features, dtype=np.float64)
         if rows.ndim != 2 or len(rows) < 2:
             raise ValueError(f"features must have shape (n, size) with n of 2 or more, not {rows.shape}")
+        size, rows = rows.shape[1], rows[finite_rows(rows)]
+        if len(rows) < 2:
+            return cls(len(rows), np.full(size, np.nan), np.full((size, size), np.nan))
         return cls(len(rows), rows.mean(axis=0), np.atleast_2d(np.cov(rows, rowvar=False)))
 
 
@@ -75,8 +81,8 @@ def mmd_moments_test(baseline: FeatureMoments, feature_sum: npt.ArrayLike, n_y: 
     independent and not just a few (use `mmd_rff_test` below about 50), or `worth` so many independent ones each.
     """
     total = as_column(feature_sum, "feature_sum")
-    if n_y == 0:
-        return TestResult.undefined(baseline.n, 0)
+    if n_y == 0 or not np.isfinite(baseline.mean).all():
+        return TestResult.undefined(baseline.n, n_y)
     statistic = float(np.square(baseline.mean - total / n_y).sum())
     eigenvalues = np.clip(np.linalg.eigvalsh(baseline.covariance), 0, None)
     first, second, third = (float((eigenvalues**power).sum()) for power in (1, 2, 3))

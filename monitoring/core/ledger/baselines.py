@@ -12,8 +12,8 @@ from monitoring.core.ledger import alerts, audit
 from monitoring.core.tables import baselines
 from monitoring.core.types import ModelVersion
 
-SUPERSEDED = frozenset({"drift", "slice"})
-"""Alerts that compare with what is usual: under another baseline they mean nothing."""
+SUPERSEDED = frozenset({"drift"})
+"""Alerts that compare with what is usual: under another baseline they mean nothing. Proofs by labels go on."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,12 @@ class BaselineChange:
     set_at: datetime
 
 
-def newest(connection: Connection, version: str) -> BaselineChange | None:
-    """The change in force; None while the version has the baseline of its bundle."""
-    query = select(baselines).where(baselines.c.version == version).order_by(baselines.c.sequence.desc()).limit(1)
-    row = connection.execute(query).mappings().first()
+def newest(connection: Connection, version: str, at: datetime | None = None) -> BaselineChange | None:
+    """The change in force, now or `at` a moment; None while the version has the baseline of its bundle."""
+    query = select(baselines).where(baselines.c.version == version)
+    if at is not None:
+        query = query.where(baselines.c.set_at <= at)
+    row = connection.execute(query.order_by(baselines.c.sequence.desc()).limit(1)).mappings().first()
     return None if row is None else BaselineChange(**{name: row[name] for name in BaselineChange.__dataclass_fields__})
 
 

@@ -113,7 +113,7 @@ def test_a_fault_reaches_the_webhook_and_its_end_does_too(
     way.wait("repaired", lambda: _up(prometheus) == "1")
     way.wait("resolved", lambda: ("/page", "resolved") in posts.got)
     with capsys.disabled():
-        sys.stdout.write("\n" + ", ".join(f"{at} {seconds:.1f} s" for at, seconds in way.reached.items()) + "\n")
+        sys.stderr.write("\n" + ", ".join(f"{at} {seconds:.1f} s" for at, seconds in way.reached.items()) + "\n")
     assert list(way.reached.values()) == sorted(way.reached.values())
 
 

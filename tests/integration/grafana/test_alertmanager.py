@@ -144,6 +144,12 @@ def test_a_monitor_that_is_down_explains_that_it_is_stale(alerts_url: str) -> No
     assert _silenced(alerts_url, MONITOR_DOWN, STALE, absent) == ["LeewayMonitorAbsent", "LeewayMonitorStale"]
 
 
+def test_the_verdicts_of_a_monitor_that_is_down_are_not_called_resolved(alerts_url: str) -> None:
+    quality = {"alertname": "LeewayQuality", "model": "support", "severity": "critical"}
+    failed = {"alertname": "LeewayRetrainFailed", "model": "support", "severity": "warning"}
+    assert _silenced(alerts_url, MONITOR_DOWN, quality, failed) == ["LeewayQuality", "LeewayRetrainFailed"]
+
+
 def test_a_database_that_is_away_explains_what_the_monitor_cannot_do(alerts_url: str) -> None:
     ledger = {"alertname": "LeewayLedgerUnreadable", "job": "leeway-monitor", "instance": "m:9108"}
     stuck = {"alertname": "LeewayNotificationsStuck", "job": "leeway-monitor", "severity": "warning"}

@@ -66,6 +66,41 @@ def test_what_was_drift_is_usual_from_then_on_and_what_is_good_enough_stays(worl
     assert world.registry.fetch(version).hash == version.bundle_hash, "the bundle is as it was"
 
 
+def test_one_embedding_that_is_no_number_spoils_no_baseline(world: World) -> None:
+    since, _ = serve_new_normal(world)
+    world.serve(world.champion(), 1, broken=True)
+    change(world, since, world.clock() + SECOND / 2)
+    serve_new_normal(world, 200)
+    [summary] = world.watch()
+    assert [report.verdict for report in summary.reports] == [Verdict.STABLE]
+
+
+def test_proof_of_lost_accuracy_outlives_the_baseline(world: World) -> None:
+    since = world.clock() + SECOND / 2
+    answers = world.serve(world.champion(), 400, topics=NEW_TOPIC)
+    until = world.clock() + SECOND / 2
+    world.label(answers)
+    assert "quality" in world.watch()[0].fired
+    change(world, since, until, accept_drift=True)
+    assert {alert.name for alert in world.alerts()} == {"quality", "calibration"}
+    serve_new_normal(world, 200)
+    world.watch()
+    assert "quality" in [alert.name for alert in world.alerts()], "labels of before still prove it"
+
+
+def test_a_report_on_the_time_before_a_change_judges_by_the_baseline_of_then(world: World) -> None:
+    began = world.clock() - SECOND / 2
+    world.serve(world.champion(), 200)
+    world.watch()
+    ended = world.clock() + SECOND / 2
+    since, until = serve_new_normal(world)
+    change(world, since, until)
+    with world.ledger.read() as connection:
+        then = find(connection, world.champion(), since=began, until=ended, now=world.clock())
+        now = find(connection, world.champion(), since=None, until=None, now=world.clock())
+    assert (then.change, now.change is None) == (None, False)
+
+
 def test_the_act_is_on_the_record_with_span_rows_old_and_new(world: World) -> None:
     since, until = serve_new_normal(world)
     first = change(world, since, until).change

@@ -39,10 +39,15 @@ def test_it_says_how_to_get_what_is_missing(home: Path, monkeypatch: pytest.Monk
 
 
 def test_an_alert_is_told_with_its_first_step_and_the_watchdog_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    notes = {"summary": "it is down", "action": "Start it.", "runbook_url": "http://runbook"}
+    notes = {
+        "summary": "it is down",
+        "action": "Start it.",
+        "runbook_url": "http://grafana/public/runbooks/LeewayDown.md",
+    }
     message = {"alerts": [{"status": "firing", "annotations": notes}, {"status": "resolved", "annotations": notes}]}
     observe.tell("/page", message)
     observe.tell("/watchdog", message)
     said = capsys.readouterr().out
     assert said.count("it is down") == 2
     assert said.count("Start it.") == 1
+    assert "docs/runbooks/LeewayDown.md" in said
