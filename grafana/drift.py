@@ -7,7 +7,8 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana.board import DRIFT, board
 from grafana.meanings import SIGNAL_STATES, TOLERATED_LOSS, VERDICTS
 from grafana.panels import BAD, BUSY, QUIET, WATCH, Panel, distribution, number, series, states_over_time
-from grafana.queries import MODEL, VERSION, Query, ledger, limit, mean, rate, select, total_rate
+from grafana.queries import MODEL, VERSION, Query, ledger, limit, mean, select, total_rate
+from grafana.shared import answered_and_watched
 
 VERSIONS = "model, version"
 SIGNALS = "model, signal"  # of the champion alone
@@ -207,7 +208,6 @@ def _quality() -> list[Panel]:
 
 def _predictions() -> list[Panel]:
     confidence = "leeway_confidence"
-    answered = total_rate("leeway_predictions_total", MODEL, VERSION, 'variant="production"', by="version")
     return [
         distribution(
             "Confidence",
@@ -230,19 +230,5 @@ def _predictions() -> list[Panel]:
             maximum=1,
             width=6,
         ),
-        series(
-            "Answered and watched",
-            "Texts that a version answered as champion, beside those the monitor looked at. Apart for long, the "
-            "monitor falls behind.",
-            [
-                Query(answered, "{{version}} answered"),
-                Query(
-                    f"max by (version) ({rate('leeway_monitored_predictions_total', MODEL, VERSION)})",
-                    "{{version}} watched",
-                ),
-            ],
-            unit="cps",
-            width=6,
-            dashed="/ watched$/",
-        ),
+        answered_and_watched(width=6),
     ]

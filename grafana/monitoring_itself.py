@@ -8,6 +8,7 @@ from grafana.board import MONITORING, board
 from grafana.meanings import LAGGING, LOST, STALE, UP
 from grafana.panels import BAD, QUIET, WATCH, Panel, number, series, states_over_time
 from grafana.queries import MODEL, VERSION, Query, growth, ledger, limit, mean, rate, select, total_rate
+from grafana.shared import answered_and_watched
 
 VERSIONS = "model, version"
 ROUTINE = "leeway_routine_duration_seconds"
@@ -78,7 +79,6 @@ def _now() -> list[Panel]:
 
 def _freshness() -> list[Panel]:
     end = ledger("leeway_drift_window_end_timestamp_seconds", MODEL, VERSION, by=VERSIONS)
-    answered = total_rate("leeway_predictions_total", MODEL, VERSION, 'variant="production"', by="version")
     return [
         states_over_time(
             "Scraped",
@@ -110,20 +110,7 @@ def _freshness() -> list[Panel]:
             unit="short",
             dashed="/^verdict$/",
         ),
-        series(
-            "Answered and watched",
-            "Texts that a version answered as champion, beside those the monitor looked at. Apart for long, the "
-            "monitor falls behind.",
-            [
-                Query(answered, "{{version}} answered"),
-                Query(
-                    f"max by (version) ({rate('leeway_monitored_predictions_total', MODEL, VERSION)})",
-                    "{{version}} watched",
-                ),
-            ],
-            unit="cps",
-            dashed="/ watched$/",
-        ),
+        answered_and_watched(),
         series(
             "Notifications waiting",
             "Alert notifications that have not left yet.",

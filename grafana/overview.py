@@ -34,6 +34,7 @@ from grafana.queries import (
     select,
     total_rate,
 )
+from grafana.shared import candidates_waiting, predictions_by_version, requests_by_status
 
 REQUESTS = "leeway_http_requests_total"
 FAILED = 'status=~"5.."'
@@ -140,13 +141,7 @@ def _now() -> list[Panel]:
             unit="short",
             limits=[(1, BAD)],
         ),
-        number(
-            "Candidates waiting",
-            "Versions that passed their gates and wait for a person to approve or reject them on the console.",
-            Query(f"sum({ledger('leeway_candidates_waiting', MODEL)}) or vector(0)", "candidates"),
-            unit="short",
-            limits=[(1, WATCH)],
-        ),
+        candidates_waiting(),
         number(
             "Since the last look",
             "Time since the monitor last looked at the model that it has not looked at for longest.",
@@ -163,13 +158,7 @@ def _service() -> list[Panel]:
     failed = ratio(f"({total_rate(REQUESTS, ASKED, FAILED)} or vector(0))", total_rate(REQUESTS, ASKED))
     fast = ratio(total_rate(f"{DURATION}_bucket", PREDICTING, FAST), total_rate(f"{DURATION}_count", PREDICTING))
     return [
-        series(
-            "Requests by status",
-            "Every HTTP request by the status it was answered with. 429: too much waits already; 503: not ready.",
-            [Query(total_rate(REQUESTS, by="status"), "{{status}}")],
-            unit="reqps",
-            stacked=True,
-        ),
+        requests_by_status(),
         series(
             "Latency of predictions",
             "From request line to last byte, for the prediction routes. The dashed line is the objective of 200 ms.",
@@ -203,18 +192,7 @@ def _models() -> list[Panel]:
 
     baseline = ledger("leeway_accuracy_baseline", MODEL, VERSION, by="model, version")
     return [
-        series(
-            "Predictions by version",
-            "Texts answered by each version in the part that it plays: production, candidate or shadow.",
-            [
-                Query(
-                    total_rate("leeway_predictions_total", MODEL, VERSION, by="version, variant"),
-                    "{{version}} {{variant}}",
-                )
-            ],
-            unit="cps",
-            stacked=True,
-        ),
+        predictions_by_version(),
         series(
             "Accuracy",
             "Of each champion: estimated without labels, realised on outcome-blind labels, at the baseline (dashed).",

@@ -8,6 +8,7 @@ from grafana.board import RETRAINING, board
 from grafana.meanings import FIRING, GATES, HOUR
 from grafana.panels import BAD, BUSY, WATCH, Panel, bars, listing, number, series, states_over_time
 from grafana.queries import MODEL, VERSION, Query, ledger, limit, select, total_rate
+from grafana.shared import candidates_waiting
 
 OF_GATE = "version, gate"
 RUNNING, QUEUED, FAILED = 'state="running"', 'state="queued"', 'state="failed"'
@@ -60,13 +61,7 @@ def _now() -> list[Panel]:
             unit="short",
             limits=[(1, WATCH)],
         ),
-        number(
-            "Candidates waiting",
-            "Versions that passed their gates and wait for a person to approve or reject them on the console.",
-            Query(f"sum({ledger('leeway_candidates_waiting', MODEL)}) or vector(0)", "candidates"),
-            unit="short",
-            limits=[(1, WATCH)],
-        ),
+        candidates_waiting(),
         number(
             "Longest wait for approval",
             "How long the oldest candidate has waited. The alert comes after a day.",

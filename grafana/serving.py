@@ -8,6 +8,7 @@ from grafana.board import SERVING, board
 from grafana.meanings import LATENCY_OBJECTIVE
 from grafana.panels import BAD, BUSY, WATCH, Panel, distribution, listing, number, series
 from grafana.queries import MODEL, PREDICTING, VERSION, Query, mean, quantile, rate, ratio, select, total_rate
+from grafana.shared import predictions_by_version, requests_by_status
 
 DURATION = "leeway_request_duration_seconds"
 STAGES = "leeway_stage_duration_seconds"
@@ -91,13 +92,7 @@ def _padding() -> str:
 
 def _requests() -> list[Panel]:
     return [
-        series(
-            "Requests by status",
-            "Every HTTP request by the status it was answered with. 429: too much waits already; 503: not ready.",
-            [Query(total_rate("leeway_http_requests_total", by="status"), "{{status}}")],
-            unit="reqps",
-            stacked=True,
-        ),
+        requests_by_status(),
         series(
             "Requests by route",
             "Every HTTP request by its route; what no route takes is `unmatched`.",
@@ -210,18 +205,7 @@ def _engine() -> list[Panel]:
 
 def _versions() -> list[Panel]:
     return [
-        series(
-            "Predictions by version",
-            "Texts answered by each version in the part that it plays: production, candidate or shadow.",
-            [
-                Query(
-                    total_rate("leeway_predictions_total", MODEL, VERSION, by="version, variant"),
-                    "{{version}} {{variant}}",
-                )
-            ],
-            unit="cps",
-            stacked=True,
-        ),
+        predictions_by_version(),
         series(
             "Time to an answer, p95",
             "From arrival to answer, by version and part; a shadow's is its model call alone.",

@@ -1,0 +1,58 @@
+"""Panels that stand on two dashboards: told once, so that they say the same on both."""
+
+from __future__ import annotations
+
+from grafana.panels import WATCH, WIDTH, Panel, number, series
+from grafana.queries import MODEL, VERSION, Query, ledger, rate, total_rate
+
+
+def requests_by_status() -> Panel:
+    """On Overview and Serving."""
+    return series(
+        "Requests by status",
+        "Every HTTP request by the status it was answered with. 429: too much waits already; 503: not ready.",
+        [Query(total_rate("leeway_http_requests_total", by="status"), "{{status}}")],
+        unit="reqps",
+        stacked=True,
+    )
+
+
+def predictions_by_version() -> Panel:
+    """On Overview and Serving."""
+    return series(
+        "Predictions by version",
+        "Texts answered by each version in the part that it plays: production, candidate or shadow.",
+        [
+            Query(
+                total_rate("leeway_predictions_total", MODEL, VERSION, by="version, variant"), "{{version}} {{variant}}"
+            )
+        ],
+        unit="cps",
+        stacked=True,
+    )
+
+
+def candidates_waiting() -> Panel:
+    """On Overview and Retraining."""
+    return number(
+        "Candidates waiting",
+        "Versions that passed their gates and wait for a person to approve or reject them on the console.",
+        Query(f"sum({ledger('leeway_candidates_waiting', MODEL)}) or vector(0)", "candidates"),
+        unit="short",
+        limits=[(1, WATCH)],
+    )
+
+
+def answered_and_watched(*, width: int = WIDTH) -> Panel:
+    """On Drift and quality, and on the monitor's own."""
+    answered = total_rate("leeway_predictions_total", MODEL, VERSION, 'variant="production"', by="version")
+    watched = rate("leeway_monitored_predictions_total", MODEL, VERSION)
+    return series(
+        "Answered and watched",
+        "Texts that a version answered as champion, beside those the monitor looked at. Apart for long, the "
+        "monitor falls behind.",
+        [Query(answered, "{{version}} answered"), Query(f"max by (version) ({watched})", "{{version}} watched")],
+        unit="cps",
+        width=width,
+        dashed="/ watched$/",
+    )
