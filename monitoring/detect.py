@@ -227,8 +227,7 @@ def _cannot_be_compared(baseline: Baseline, findings: Sequence[SignalFinding]) -
 
 def _told_by(baseline: Baseline, window: Traffic) -> int:
     """How many independent rows the window is worth against the baseline."""
-    alone = len(set(window.units)) == len(window)
-    own = 1.0 if alone else worth_of(window, baseline.strangeness(window.signals))
+    own = worth_of(window, baseline.strangeness(window.signals))
     return int(baseline.shared_worth(len(window), own) * len(window))
 
 
@@ -238,6 +237,8 @@ def _effects(findings: Sequence[SignalFinding]) -> str:
 
 def worth_of(window: Traffic, strangeness: Floats) -> float:
     """How many independent rows a row of the window is worth, where clients send several; at most 1."""
+    if len(set(window.units)) == len(window):
+        return 1.0
     _, clients = np.unique(window.units, return_inverse=True)  # numbers, which each score then groups quickly
     scores = (strangeness, *(window.signals[name] for name in ("confidence", "length")))
     return 1.0 / max(design_effect(rankdata(score), clients) for score in scores)
