@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -113,18 +114,33 @@ class Baseline:
         surprise = np.repeat(self.surprise, self.class_counts)  # the order of rows does not matter to ranks
         return _detector_scores(self.strangeness, surprise, self.signals)
 
+    def to_bytes(self) -> bytes:
+        """As npz: numbers as arrays, words as JSON."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **_to_arrays(self))
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, known_as: str) -> Baseline:
+        """Read from npz, `known_as` in messages. Raises BrokenBundle."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return _from_arrays(arrays)
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            raise BrokenBundle(f"{known_as} is not a baseline that this version reads: {error}") from error
+
     def save(self, path: Path) -> None:
-        """Write as npz: numbers as arrays, words as JSON."""
-        np.savez_compressed(path, allow_pickle=False, **_to_arrays(self))
+        """Write to a file."""
+        path.write_bytes(self.to_bytes())
 
     @classmethod
     def load(cls, path: Path) -> Baseline:
-        """Read from npz. Raises BrokenBundle."""
+        """Read from a file. Raises BrokenBundle."""
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return _from_arrays(arrays)
-        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            content = path.read_bytes()
+        except OSError as error:
             raise BrokenBundle(f"{path} is not a baseline that this version reads: {error}") from error
+        return cls.from_bytes(content, known_as=str(path))
 
 
 def build_baseline(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from monitoring.baseline import Baseline
 from monitoring.core import bundle as bundles
@@ -21,7 +19,4 @@ def load_baseline(registry: Registry, version: ModelVersion, change: BaselineCha
     content = registry.storage.get_bytes(change.uri)
     if hashlib.sha256(content).hexdigest() != change.sha256:
         raise BrokenBundle(f"{change.uri} is not what was kept as the baseline of {version.name}: bring back a backup")
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / bundles.BASELINE
-        path.write_bytes(content)
-        return Baseline.load(path)
+    return Baseline.from_bytes(content, known_as=change.uri)

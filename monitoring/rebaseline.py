@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from sqlalchemy import Connection
@@ -94,7 +92,7 @@ def change_baseline(
         raise Conflict(f"{drifted}: choose a span without, or accept it with --accept-drift if that is the new normal")
     old = load_baseline(registry, version, before)
     made, clients = _of_span(old, _traffic(log, settings, version, since, min(until, now)), settings.monitor.seed)
-    content = _as_bytes(made)
+    content = made.to_bytes()
     digest = hashlib.sha256(content).hexdigest()
     uri = registry.storage.put_bytes(f"baselines/{model}/{digest[:20]}.npz", content)
     with ledger.begin() as connection:
@@ -171,10 +169,3 @@ def _notes(made: Baseline, worth: float, change: BaselineChange, drifted: str | 
     if np.isnan(made.signals["vocabulary"]).all():
         told.append("the log keeps no texts, so that words are not compared")
     return told if drifted is None else [f"accepted: {drifted}", *told]
-
-
-def _as_bytes(baseline: Baseline) -> bytes:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / bundles.BASELINE
-        baseline.save(path)
-        return path.read_bytes()
