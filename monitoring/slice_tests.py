@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from monitoring.baseline import Baseline, estimator_table
 from monitoring.budget import alarm_budget
+from monitoring.core.corrections import first_outcomes
 from monitoring.core.settings import MonitorSettings
 from monitoring.core.signals import SIGNALS
 from monitoring.core.types import Interval, Outcome, SignalFinding, SliceFinding, Verdict
@@ -48,7 +49,8 @@ def judge_slices(
         return tuple(whole), ()
     fresh = memory.fresh(baseline, window, settings.slices)
     blind, ids = blind_outcomes(outcomes), set(window.ids)
-    accuracies = slice_accuracies(blind, settings.slices, tolerated_loss=settings.tolerated_loss)
+    said = first_outcomes(outcome for outcome in outcomes if outcome.source.outcome_blind)
+    accuracies = slice_accuracies(said, settings.slices, tolerated_loss=settings.tolerated_loss)
     results = {
         (name, signal): result
         for name, rows in fresh.items()
