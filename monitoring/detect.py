@@ -28,7 +28,7 @@ from monitoring.signals import Traffic, novelty
 from monitoring.slice_memory import NO_MEMORY, SliceMemory
 from monitoring.slice_tests import judge_slices, verdict_with_slices
 from monitoring.stats.binning import bin_indices, count_bins, finite_rows
-from monitoring.stats.design_effect import Dependence
+from monitoring.stats.design_effect import Dependence, spread
 from monitoring.stats.two_sample import (
     TestResult,
     class_shift_test,
@@ -274,9 +274,6 @@ def _embedding_test(baseline: Baseline, window: Traffic, worth: Callable[[Floats
     embedded = baseline.features.turned(plain[told].sum(axis=0), len(told))
 
     def worth_along(difference: Floats) -> float:
-        along = plain[told] @ baseline.features.turned_back(difference)
-        score = np.full(len(window), along.mean())
-        score[told] = along
-        return worth(score)
+        return worth(spread(plain[told] @ baseline.features.turned_back(difference), told, len(window)))
 
     return mmd_moments_test(baseline.moments, embedded, len(told), worth_along)

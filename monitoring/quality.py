@@ -1,8 +1,8 @@
 """What labels say: realised accuracy, and proof that accuracy or calibration is worse than tolerated.
 
 Only outcome-blind labels judge, weighted by 1 / sampling probability. Proofs are by betting, so they may be looked at
-after every label; see `stats.comparison` and `stats.calibration`. They bet on the first label of a client and day; figures
-take the ones that count by now (`core.corrections`).
+after every label; see `stats.comparison` and `stats.calibration`. They bet on the first label of a client and day;
+figures take the ones that count by now (`core.corrections`).
 """
 
 from __future__ import annotations

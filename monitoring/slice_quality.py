@@ -27,9 +27,9 @@ LEAST_LABELS = 20
 class SliceAccuracy:
     """What labels say of one slice.
 
-    `labelled`: its labelled clients, each once a day; `accuracy`: of those since the likeliest moment of a change, `since`, with its 95 %
-    interval; `before`: of those earlier. `log_e`: evidence of a change, less the logarithm of the number of slices
-    that share the level; `lost`: the change is a loss of more than is tolerated.
+    `labelled`: its labelled clients, each once a day; `accuracy`: of those since the likeliest moment of a change,
+    `since`, with its 95 % interval; `before`: of those earlier. `log_e`: evidence of a change, less the logarithm of
+    the number of slices that share the level; `lost`: the change is a loss of more than is tolerated.
     """
 
     slice: str

@@ -42,6 +42,21 @@ class Dependence:
         return 1.0 / max([1.0, *(_inflation(column, kind) for kind in self.kinds)])
 
 
+def shared_worth(rows: int, own: float, others: int, theirs: float) -> float:
+    """What one of `rows`, each worth `own`, is worth to a test that takes the `others` for independent.
+
+    What they lack, each worth `theirs`, is taken from it.
+    """
+    return 1 / (1 / own + rows / others * (1 / theirs - 1))
+
+
+def spread(scores: FloatArray, rows: IntArray, n: int) -> FloatArray:
+    """Scores (k,) of these `rows` (k,) as those of all n rows, of which the others speak for nothing."""
+    column = np.full(n, scores.mean() if len(scores) else 0.0)
+    column[rows] = scores
+    return column
+
+
 def time_blocks(seconds: npt.ArrayLike) -> tuple[IntArray, IntArray]:
     """Number of the block of time of each row (n,), by two grids half a block apart.
 
