@@ -22,6 +22,7 @@ from monitoring.signals import DETECTOR_SCORES, DOUBT, STRANGE, WordCounts, nove
 from monitoring.stats.binning import count_bins
 from monitoring.stats.calibration import debiased_ece, smooth_ece, top_label_brier, wilson_interval
 from monitoring.stats.cycle import WeeklyHistogram
+from monitoring.stats.design_effect import shared_worth
 from monitoring.stats.estimation import AccuracyEstimator
 from monitoring.stats.logistic import logistic_posterior
 from monitoring.stats.sequential import bin_edges
@@ -107,7 +108,7 @@ class Baseline:
 
         The tests take the baseline's rows for independent; `reference`: what they are worth, if not `self.worth`.
         """
-        return 1 / (1 / own + rows / self.n * (1 / (self.worth if reference is None else reference) - 1))
+        return shared_worth(rows, own, self.n, self.worth if reference is None else reference)
 
     def revalued(self, confidence: Floats, correct: NDArray[np.bool_], weights: Floats) -> Baseline:
         """The same rows, but what a confidence is worth read from other labelled answers (n,): a recalibration's.

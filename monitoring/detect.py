@@ -1,14 +1,14 @@
 """One window of traffic against its baseline: is it different, by how much, and does that matter? Pure.
 
 Every signal is tested with a two-sample test at the level that the yearly alarm budget leaves a window (Holm's
-correction over signals). The rows of one client count for as many as they are worth. A significant change is then
+correction over signals). The null: rows of different clients are independent, and so are those of different minutes;
+within a client or a minute they may depend on each other in any way. A significant change is then
 weighed: as usual at these hours of the week (`weekly`), it is none; harmless, or within the leeway and not shown to do
 harm, it is a notice.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,8 +27,8 @@ from monitoring.quality import blind_outcomes, realised_accuracy
 from monitoring.signals import Traffic, novelty
 from monitoring.slice_memory import NO_MEMORY, SliceMemory
 from monitoring.slice_tests import judge_slices, verdict_with_slices
-from monitoring.stats.binning import count_bins, finite_rows
-from monitoring.stats.design_effect import design_effect
+from monitoring.stats.binning import bin_indices, count_bins, finite_rows
+from monitoring.stats.design_effect import Dependence, spread
 from monitoring.stats.two_sample import (
     TestResult,
     class_shift_test,
@@ -125,15 +125,15 @@ def signal_findings(
 
     `reference_worth`: how many independent rows a row of the baseline is worth, if not what it says itself.
     """
-    strangeness = baseline.strangeness(window.signals)
-    worth = baseline.shared_worth(len(window), worth_of(window, strangeness), reference_worth)
+    dependence = Dependence.of(window.units, window.seconds)
+
+    def worth(score: Floats) -> float:
+        return baseline.shared_worth(len(window), dependence.worth(score), reference_worth)
+
     results = {"labels": _class_test(baseline, window, worth)}
     results |= {name: ks_test(baseline.signals[name], window.signals[name], worth) for name in SIGNALS}
-    results["strangeness"] = _tail_test(baseline, strangeness, worth)
-    plain = baseline.features.plain(window.projected)
-    told = finite_rows(plain)
-    embedded = baseline.features.turned(plain[told].sum(axis=0), len(told))
-    results["embedding"] = mmd_moments_test(baseline.moments, embedded, len(told), worth)
+    results["strangeness"] = _tail_test(baseline, baseline.strangeness(window.signals), worth)
+    results["embedding"] = _embedding_test(baseline, window, worth)
     texts = [text for text in window.texts if text is not None]
     if len(texts) == len(window):
         results["vocabulary"] = ks_test(baseline.signals["vocabulary"], novelty(texts, baseline.words), worth)
@@ -204,7 +204,8 @@ def _verdict(
     if not moved:
         told = _told_by(baseline, window)
         if told < LEAST_ROWS:
-            few = f"{len(window)} predictions that tell as much as {told}, so few clients sent them or the baseline"
+            sent = "so few clients or bursts sent them or the baseline"
+            few = f"{len(window)} predictions that tell as much as {told}, {sent}"
             return Verdict.INCONCLUSIVE, f"too little data: {few}, and {LEAST_ROWS} are the least"
         least = smallest_detectable_shift(baseline.n, told, alpha / len(findings))
         return Verdict.STABLE, f"no signal differs by more than chance; a shift of {least:.2f} would have been found"
@@ -236,23 +237,43 @@ def _effects(findings: Sequence[SignalFinding]) -> str:
 
 
 def worth_of(window: Traffic, strangeness: Floats) -> float:
-    """How many independent rows a row of the window is worth, where clients send several; at most 1."""
-    if len(set(window.units)) == len(window):
+    """How many independent rows a row of the window is worth, clients and bursts considered; at most 1.
+
+    In general, by the ranks of three scores; a test asks it of the difference that it found.
+    """
+    dependence = Dependence.of(window.units, window.seconds)
+    if not dependence.kinds:
         return 1.0
-    _, clients = np.unique(window.units, return_inverse=True)  # numbers, which each score then groups quickly
     scores = (strangeness, *(window.signals[name] for name in ("confidence", "length")))
-    return 1.0 / max(design_effect(rankdata(score), clients) for score in scores)
+    return min(dependence.worth(rankdata(score)) for score in scores)
 
 
-def _tail_test(baseline: Baseline, strangeness: Floats, worth: float) -> TestResult:
+def _tail_test(baseline: Baseline, strangeness: Floats, worth: Callable[[Floats], float]) -> TestResult:
     """Strange answers beyond the baseline's: where a new topic shows first."""
-    counts = count_bins(strangeness, baseline.edges["strangeness"])
-    return tail_shift_test(baseline.strangeness_counts, counts, worth)
+    edges = baseline.edges["strangeness"]
+    bins = bin_indices(strangeness, edges)
+    counts = count_bins(strangeness, edges)
+    return tail_shift_test(baseline.strangeness_counts, counts, lambda tail: worth(tail[bins]))
 
 
-def _class_test(baseline: Baseline, window: Traffic, worth: float) -> TestResult:
+def _class_test(baseline: Baseline, window: Traffic, worth: Callable[[Floats], float]) -> TestResult:
     """Predicted classes, those that the baseline lacks included."""
-    counts = Counter(window.predicted.tolist())
-    strangers = sorted(counts.keys() - set(baseline.classes))
-    usual = np.concatenate([baseline.class_counts, np.zeros(len(strangers), dtype=np.int64)])
-    return class_shift_test(usual, np.array([counts[name] for name in (*baseline.classes, *strangers)]), worth)
+    found, rows, counts = np.unique(window.predicted, return_inverse=True, return_counts=True)
+    names = [*baseline.classes, *sorted(set(found.tolist()) - set(baseline.classes))]
+    usual, own = np.zeros(len(names), dtype=np.int64), np.zeros(len(names), dtype=np.int64)
+    usual[: len(baseline.classes)] = baseline.class_counts
+    places = np.array([names.index(name) for name in found.tolist()], dtype=np.int64)
+    own[places] = counts
+    return class_shift_test(usual, own, lambda surplus: worth(surplus[places[rows]]))
+
+
+def _embedding_test(baseline: Baseline, window: Traffic, worth: Callable[[Floats], float]) -> TestResult:
+    """Means of the features of the embeddings; rows without numbers are left out, and speak for nothing."""
+    plain = baseline.features.plain(window.projected)
+    told = finite_rows(plain)
+    embedded = baseline.features.turned(plain[told].sum(axis=0), len(told))
+
+    def worth_along(difference: Floats) -> float:
+        return worth(spread(plain[told] @ baseline.features.turned_back(difference), told, len(window)))
+
+    return mmd_moments_test(baseline.moments, embedded, len(told), worth_along)

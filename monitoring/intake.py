@@ -115,6 +115,7 @@ def as_traffic(rows: pa.Table, *, texts_kept: bool) -> Traffic:
         start=pc.min(moments).as_py(),
         end=pc.max(moments).as_py(),
         metadata=_metadata_of(rows),
+        seconds=seconds_of(rows),
     )
 
 

@@ -1,14 +1,14 @@
 """What labels say: realised accuracy, and proof that accuracy or calibration is worse than tolerated.
 
 Only outcome-blind labels judge, weighted by 1 / sampling probability. Proofs are by betting, so they may be looked at
-after every label; see `stats.comparison` and `stats.calibration`. They keep the first label of a prediction; figures
-take the one that counts by now (`core.corrections`).
+after every label; see `stats.comparison` and `stats.calibration`. They bet on the first label of a client and day;
+figures take the ones that count by now (`core.corrections`).
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ from datetime import datetime
 import numpy as np
 
 from monitoring.baseline import Baseline, calibration_of
-from monitoring.core.corrections import first_outcomes, standing_outcomes
+from monitoring.core.corrections import first_outcomes, placed_bets, standing_outcomes
 from monitoring.core.signals import Floats
 from monitoring.core.types import Interval, Outcome
 from monitoring.slice_quality import SliceAccuracy, slice_accuracies
@@ -67,11 +67,11 @@ def label_evidence(
     """
     recent = sorted(blind_outcomes(outcomes), key=lambda outcome: outcome.predicted_at)[-newest:]
     stated = [outcome for outcome in recent if math.isfinite(outcome.confidence)]
-    blind = first_outcomes(outcome for outcome in outcomes if outcome.source.outcome_blind)  # what the proofs bet on
-    tested = [outcome for outcome in blind if outcome.predicted_at >= calibration_since]
+    blind = first_outcomes(outcome for outcome in outcomes if outcome.source.outcome_blind)
+    tested = placed_bets(outcome for outcome in blind if outcome.predicted_at >= calibration_since)
     tolerance = min(tolerated_loss + _doubt(baseline), 0.49)
     log_e_loss, loss_began = _evidence_of_loss(
-        [outcome for outcome in blind if outcome.predicted_at >= loss_since], baseline, tolerated_loss
+        placed_bets(outcome for outcome in blind if outcome.predicted_at >= loss_since), baseline, tolerated_loss
     )
     test = calibration_drift_test(baseline.accuracy_at(_confidence(tested)), _correct(tested), tolerance)
     return LabelEvidence(
@@ -126,23 +126,18 @@ def blind_outcomes(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def _evidence_of_loss(
-    blind: Sequence[Outcome], baseline: Baseline, tolerated_loss: float
+    bets: Sequence[Outcome], baseline: Baseline, tolerated_loss: float
 ) -> tuple[float, datetime | None]:
     """Log e-value against 'the error rate never exceeds the baseline's upper bound plus what is tolerated'.
 
-    With the time at which a loss most likely began. The unit is the assignment key: its predictions share a cause of
-    failure, and count as one.
+    With the time at which a loss most likely began.
     """
     tolerated_rate = 1.0 - baseline.accuracy.value + _doubt(baseline) + tolerated_loss
-    if not (blind and tolerated_rate < 1.0):  # nan where the baseline has no labels
+    if not (bets and tolerated_rate < 1.0):  # nan where the baseline has no labels
         return 0.0, None
-    by_unit: dict[str, list[Outcome]] = defaultdict(list)
-    for outcome in blind:
-        by_unit[outcome.unit].append(outcome)
-    # plain sums: thousands of units of one prediction each are read at every tick
-    errors = [1.0 - sum(outcome.correct for outcome in unit) / len(unit) for unit in by_unit.values()]
-    probabilities = [sum(outcome.sampling_probability for outcome in unit) / len(unit) for unit in by_unit.values()]
-    began = list(by_unit.values())[error_rate_rise_start(errors, tolerated_rate, probabilities)][0].predicted_at
+    errors = 1.0 - _correct(bets)
+    probabilities = [outcome.sampling_probability for outcome in bets]
+    began = bets[error_rate_rise_start(errors, tolerated_rate, probabilities)].predicted_at
     return error_rate_rise(errors, tolerated_rate, probabilities), began
 
 

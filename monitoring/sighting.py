@@ -111,10 +111,9 @@ def look(
                 newest=max(MAX_REFIT_LABELS, settings.monitor.window_size),
             )
             kept = verdicts.load_slice_memory(connection, champion.version.id, started_at=champion.reign.since)
-        outcomes = blind_outcomes([*known, *new_outcomes])
         memory = SliceMemory.from_bytes(kept)
         reports, profiles, progress, memory = _judge_windows(
-            champion, progress, positions, outcomes, memory, log, settings
+            champion, progress, positions, [*known, *new_outcomes], memory, log, settings
         )
     suspected = None
     if alarm is None and any(report.verdict is Verdict.DRIFT for report in reports):
@@ -197,7 +196,7 @@ def _judge_windows(
     """Judge every full window; the progress then stands at the start of the unfinished one."""
     size, texts_kept = settings.monitor.window_size, settings.log.text == "store"
     rows = read_stream(log, champion.reign, progress.window, until_commit=progress.commit, columns=WINDOW_COLUMNS)
-    labelled = _labelled_rows(champion, outcomes, log)
+    labelled = _labelled_rows(champion, blind_outcomes(outcomes), log)
     usual = Reign(champion.version.id, champion.usual_since)
     spec = profile_spec(champion.baseline)
     reports, profiles = [], []

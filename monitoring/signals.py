@@ -32,8 +32,8 @@ class Traffic:
     """Answers of one version, oldest first; everything holds n rows.
 
     `units`: the clients' hashed keys; `predicted`: class names; `signals`: each of SIGNALS (n,); `projected`
-    (n, PROJECTED); a text is None where the policy does not keep it. `metadata`: what came with the requests, None
-    where nobody kept it.
+    (n, PROJECTED); a text is None where the policy does not keep it. `metadata`: what came with the requests, `seconds`
+    (n,): when each was answered, in whole seconds since the epoch; None where nobody kept it.
     """
 
     ids: Sequence[str]
@@ -45,6 +45,7 @@ class Traffic:
     start: datetime
     end: datetime
     metadata: Metadata | None = None
+    seconds: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.predicted)
@@ -83,12 +84,14 @@ def picked(traffic: Traffic, rows: NDArray[np.int64]) -> Traffic:
         texts=[traffic.texts[row] for row in rows],
         start=traffic.start,
         end=traffic.end,
+        seconds=None if traffic.seconds is None else traffic.seconds[rows],
     )
 
 
 def joined(parts: Sequence[Traffic]) -> Traffic:
     """One traffic of several, in their order."""
     known = [part.metadata for part in parts if part.metadata is not None]
+    clocks = [part.seconds for part in parts if part.seconds is not None]
     return Traffic(
         ids=[name for part in parts for name in part.ids],
         units=[unit for part in parts for unit in part.units],
@@ -99,6 +102,7 @@ def joined(parts: Sequence[Traffic]) -> Traffic:
         start=min(part.start for part in parts),
         end=max(part.end for part in parts),
         metadata=Metadata.joined(known) if len(known) == len(parts) else None,
+        seconds=np.concatenate(clocks) if len(clocks) == len(parts) else None,
     )
 
 

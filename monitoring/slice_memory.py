@@ -11,10 +11,13 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from zipfile import BadZipFile
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from monitoring.baseline import Baseline
 from monitoring.core.signals import SIGNALS, Floats
@@ -22,22 +25,30 @@ from monitoring.core.types import DriftReport, Verdict
 from monitoring.signals import Traffic, novelty
 from monitoring.slice_values import UsualValues
 from monitoring.slices import MAX_SLICES
+from monitoring.stats.design_effect import Dependence
 
 REFERENCE_ROWS = 500
 LEAST_REFERENCE = 100
 LEAST_ROWS = 50
 MOST_ROWS = 5_000
 ROWS_OF_A_NEWCOMER = 10
+UNKNOWN = -1
 _COLUMNS = (*SIGNALS, "vocabulary")
+_PLAIN = ("projected", "clients", "seconds")
 
 
 @dataclass(frozen=True)
 class SliceRows:
-    """Answers of one slice, n rows: class names, SIGNALS and `vocabulary` (nan without texts), embeddings (n, 32)."""
+    """Answers of one slice, n rows: class names, SIGNALS and `vocabulary` (nan without texts), embeddings (n, 32).
+
+    And who got them when: `clients` (n,) by checksum, `seconds` (n,) since the epoch, UNKNOWN where nobody kept it.
+    """
 
     predicted: NDArray[np.str_]
     signals: Mapping[str, Floats]
     projected: NDArray[np.float16]
+    clients: NDArray[np.int64]
+    seconds: NDArray[np.int64]
 
     @classmethod
     def of(cls, baseline: Baseline, window: Traffic, rows: NDArray[np.int64]) -> SliceRows:
@@ -47,7 +58,9 @@ class SliceRows:
         told = [text for text in texts if text is not None]
         unknown = novelty(told, baseline.words) if len(told) == len(texts) else np.full(len(texts), np.nan)
         signals = {name: window.signals[name][kept] for name in SIGNALS} | {"vocabulary": unknown}
-        return cls(window.predicted[kept], signals, window.projected[kept].astype(np.float16))
+        clients = np.array([crc32(window.units[row].encode()) for row in kept.tolist()], dtype=np.int64)
+        seconds = np.full(len(kept), UNKNOWN) if window.seconds is None else window.seconds[kept]
+        return cls(window.predicted[kept], signals, window.projected[kept].astype(np.float16), clients, seconds)
 
     def __len__(self) -> int:
         return len(self.predicted)
@@ -59,13 +72,24 @@ class SliceRows:
         return SliceRows(
             np.concatenate([self.predicted, other.predicted]),
             {name: np.concatenate([self.signals[name], other.signals[name]]) for name in _COLUMNS},
-            np.concatenate([self.projected, other.projected]),
+            *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in _PLAIN),
         )
+
+    @cached_property
+    def dependence(self) -> Dependence:
+        """Which of the rows may depend on each other."""
+        return Dependence.of(self.clients, None if (self.seconds == UNKNOWN).any() else self.seconds)
+
+    @cached_property
+    def worth(self) -> float:
+        """How many independent rows a row is worth in general, by the ranks of what is usual about each."""
+        kinds = self.dependence.kinds
+        return min([self.dependence.worth(rankdata(self.signals[name])) for name in SIGNALS]) if kinds else 1.0
 
     def part(self, rows: slice | NDArray[np.bool_]) -> SliceRows:
         """Some of the rows."""
         signals = {name: self.signals[name][rows] for name in _COLUMNS}
-        return SliceRows(self.predicted[rows], signals, self.projected[rows])
+        return SliceRows(self.predicted[rows], signals, *(getattr(self, name)[rows] for name in _PLAIN))
 
 
 @dataclass(frozen=True)
@@ -120,7 +144,7 @@ class SliceMemory:
                 [first, *others] = members.values()
                 for other in others:
                     first = first.followed_by(other)
-                arrays |= {f"{group}/predicted": first.predicted, f"{group}/projected": first.projected}
+                arrays |= {f"{group}/{name}": getattr(first, name) for name in ("predicted", *_PLAIN)}
                 arrays |= {f"{group}/{name}": first.signals[name].astype(np.float32) for name in _COLUMNS}
         text = json.dumps({"names": names, "usual": self.usual.to_json()})
         buffer = io.BytesIO()
@@ -154,6 +178,7 @@ def _split(group: str, names: Sequence[str], arrays: Mapping[str, NDArray[np.gen
         return {}
     ends = np.cumsum(arrays[f"{group}/sizes"])
     signals = {name: np.asarray(arrays[f"{group}/{name}"], dtype=np.float64) for name in _COLUMNS}
-    rows = SliceRows(np.asarray(arrays[f"{group}/predicted"]), signals, np.asarray(arrays[f"{group}/projected"]))
+    plain = (np.asarray(arrays[f"{group}/{name}"]) for name in _PLAIN)
+    rows = SliceRows(np.asarray(arrays[f"{group}/predicted"]), signals, *plain)
     starts = [0, *ends[:-1].tolist()]
     return {name: rows.part(slice(int(start), int(end))) for name, start, end in zip(names, starts, ends, strict=True)}

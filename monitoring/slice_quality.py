@@ -14,6 +14,7 @@ from datetime import datetime
 
 import numpy as np
 
+from monitoring.core.corrections import placed_bets
 from monitoring.core.types import Interval, Outcome
 from monitoring.slices import MAX_SLICES, family_size
 from monitoring.stats.calibration import wilson_interval
@@ -26,9 +27,9 @@ LEAST_LABELS = 20
 class SliceAccuracy:
     """What labels say of one slice.
 
-    `labelled`: its labelled units; `accuracy`: of those since the likeliest moment of a change, `since`, with its 95 %
-    interval; `before`: of those earlier. `log_e`: evidence of a change, less the logarithm of the number of slices
-    that share the level; `lost`: the change is a loss of more than is tolerated.
+    `labelled`: its labelled clients, each once a day; `accuracy`: of those since the likeliest moment of a change,
+    `since`, with its 95 % interval; `before`: of those earlier. `log_e`: evidence of a change, less the logarithm of
+    the number of slices that share the level; `lost`: the change is a loss of more than is tolerated.
     """
 
     slice: str
@@ -47,28 +48,27 @@ class SliceAccuracy:
 def slice_accuracies(
     blind: Sequence[Outcome], declared: Sequence[str], *, tolerated_loss: float
 ) -> tuple[SliceAccuracy, ...]:
-    """The slices of `blind` outcomes (in order of labelling) that have 20 labelled units, the surest loss first.
+    """The slices of `blind` outcomes (in order of labelling) that have 20 bets (`placed_bets`), the surest loss first.
 
     Of a key's values the first ones to gather so many are taken, 50 slices in all: a choice blind to what was right.
     """
-    by_slice: dict[str, dict[str, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
-    chosen: list[str] = []
+    by_slice: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in blind:
         for name in outcome.slices:
-            units = by_slice[name]
-            units[outcome.unit].append(outcome)
-            if len(units) == LEAST_LABELS and name not in chosen:
-                chosen.append(name)
-    chosen = [name for name in chosen if name in declared or name.partition("=")[0] in declared]
+            by_slice[name].append(outcome)
+    bets = {
+        name: placed_bets(of) for name, of in by_slice.items() if name in declared or name.partition("=")[0] in declared
+    }
+    enough = [name for name, placed in bets.items() if len(placed) >= LEAST_LABELS]
+    chosen = sorted(enough, key=lambda name: bets[name][LEAST_LABELS - 1].labelled_at)
     family = family_size(declared)
-    found = [_judge(name, list(by_slice[name].values()), family, tolerated_loss) for name in chosen[:MAX_SLICES]]
+    found = [_judge(name, bets[name], family, tolerated_loss) for name in chosen[:MAX_SLICES]]
     return tuple(sorted(found, key=lambda one: (not one.lost, -one.log_e)))
 
 
-def _judge(name: str, units: Sequence[Sequence[Outcome]], family: int, tolerated_loss: float) -> SliceAccuracy:
-    """The unit is the assignment key: its predictions share a cause of failure, and count as one."""
-    errors = np.array([sum(not outcome.correct for outcome in unit) / len(unit) for unit in units])
-    probabilities = np.array([sum(outcome.sampling_probability for outcome in unit) / len(unit) for unit in units])
+def _judge(name: str, bets: Sequence[Outcome], family: int, tolerated_loss: float) -> SliceAccuracy:
+    errors = np.array([float(not outcome.correct) for outcome in bets])
+    probabilities = np.array([outcome.sampling_probability for outcome in bets])
     change = likeliest_change(errors, probabilities)
     weights = 1.0 / probabilities
     now = 1.0 - float(np.average(errors[change:], weights=weights[change:]))
@@ -76,10 +76,10 @@ def _judge(name: str, units: Sequence[Sequence[Outcome]], family: int, tolerated
     effective = float(weights[change:].sum() ** 2 / np.square(weights[change:]).sum())
     return SliceAccuracy(
         slice=name,
-        labelled=len(units),
+        labelled=len(bets),
         accuracy=Interval(now, *wilson_interval(now, effective)),
         before=before,
-        since=min(outcome.predicted_at for outcome in units[change]),
+        since=bets[change].predicted_at,
         log_e=log_evidence_of_change(errors, probabilities) - math.log(max(family, 1)),
         lost=before - now > tolerated_loss,
     )

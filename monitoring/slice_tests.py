@@ -2,22 +2,23 @@
 
 Every signal of every slice with enough rows is tested against the slice's own first traffic, and all of these together
 with the signals of the whole window form one family for Holm's correction, at the window's level: slices cost power,
-never a false alarm.
+never a false alarm. The null is the whole window's: rows of one client, or of one minute, may depend on each other.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.baseline import Baseline, estimator_table
 from monitoring.budget import alarm_budget
+from monitoring.core.corrections import first_outcomes
 from monitoring.core.settings import MonitorSettings
-from monitoring.core.signals import SIGNALS
+from monitoring.core.signals import SIGNALS, Floats
 from monitoring.core.types import Interval, Outcome, SignalFinding, SliceFinding, Verdict
 from monitoring.harm import Estimate, Harm, judge_harm
 from monitoring.quality import blind_outcomes, realised_accuracy
@@ -25,6 +26,7 @@ from monitoring.signals import Traffic
 from monitoring.slice_memory import SliceMemory, SliceRows, testable
 from monitoring.slice_quality import SliceAccuracy, slice_accuracies
 from monitoring.stats.binning import finite_rows
+from monitoring.stats.design_effect import shared_worth, spread
 from monitoring.stats.mmd import FeatureMoments, mmd_moments_test
 from monitoring.stats.two_sample import TestResult, class_shift_test, holm, ks_test
 
@@ -48,7 +50,8 @@ def judge_slices(
         return tuple(whole), ()
     fresh = memory.fresh(baseline, window, settings.slices)
     blind, ids = blind_outcomes(outcomes), set(window.ids)
-    accuracies = slice_accuracies(blind, settings.slices, tolerated_loss=settings.tolerated_loss)
+    said = first_outcomes(outcome for outcome in outcomes if outcome.source.outcome_blind)
+    accuracies = slice_accuracies(said, settings.slices, tolerated_loss=settings.tolerated_loss)
     results = {
         (name, signal): result
         for name, rows in fresh.items()
@@ -74,9 +77,12 @@ def judge_slices(
 
 
 def verdict_with_slices(verdict: Verdict, reason: str, slices: Sequence[SliceFinding]) -> tuple[Verdict, str]:
-    """The verdict on the whole window, raised where a slice moved though the whole did not, or did so harmlessly."""
+    """The verdict on the whole window, raised where a slice moved though the whole did not, or did so harmlessly.
+
+    Or where the whole cannot be told: a slice is compared with its own past, and what is seen there is.
+    """
     moved = [one for one in slices if one.significant]
-    if not moved or verdict is Verdict.INCONCLUSIVE:
+    if not moved:
         return verdict, reason
     if any(one.harmful for one in moved):
         return Verdict.DRIFT, f"{tell_slices(moved)}; the whole: {reason}"
@@ -102,21 +108,37 @@ def tell_slices(slices: Sequence[SliceFinding]) -> str:
 def _tests(reference: SliceRows, rows: SliceRows) -> dict[str, TestResult]:
     usual, counts = Counter(reference.predicted.tolist()), Counter(rows.predicted.tolist())
     names = sorted(usual | counts)
-    results = {"labels": class_shift_test([usual[name] for name in names], [counts[name] for name in names])}
-    results |= {name: ks_test(reference.signals[name], rows.signals[name]) for name in SIGNALS}
+    places = np.searchsorted(names, rows.predicted)
+
+    def worth(score: Floats) -> float:
+        return shared_worth(len(rows), rows.dependence.worth(score), len(reference), reference.worth)
+
+    results = {
+        "labels": class_shift_test(
+            [usual[name] for name in names], [counts[name] for name in names], lambda surplus: worth(surplus[places])
+        )
+    }
+    results |= {name: ks_test(reference.signals[name], rows.signals[name], worth) for name in SIGNALS}
     # Means of the embeddings themselves: with a hundred rows, random features would add noise and cost, and few shifts.
-    results["embedding"] = _embedding_test(reference.projected, rows.projected)
+    results["embedding"] = _embedding_test(reference.projected, rows.projected, worth)
     unknown = reference.signals["vocabulary"], rows.signals["vocabulary"]
     if not any(np.isnan(side).any() for side in unknown):
-        results["vocabulary"] = ks_test(*unknown)
+        results["vocabulary"] = ks_test(*unknown, worth)
     return results
 
 
-def _embedding_test(reference: NDArray[np.float16], rows: NDArray[np.float16]) -> TestResult:
-    usual, own = (side[finite_rows(side)].astype(np.float64) for side in (reference, rows))
+def _embedding_test(
+    reference: NDArray[np.float16], rows: NDArray[np.float16], worth: Callable[[Floats], float]
+) -> TestResult:
+    told = finite_rows(rows)
+    usual, own = (side.astype(np.float64) for side in (reference[finite_rows(reference)], rows[told]))
     if len(usual) < 2:
         return TestResult.undefined(len(usual), len(own))
-    return mmd_moments_test(FeatureMoments.of(usual), own.sum(axis=0), len(own))
+
+    def worth_along(difference: Floats) -> float:
+        return worth(spread(own @ difference, told, len(rows)))
+
+    return mmd_moments_test(FeatureMoments.of(usual), own.sum(axis=0), len(own), worth_along)
 
 
 def _holm(p_values: Mapping[tuple[str, str], float], alpha: float) -> frozenset[tuple[str, str]]:

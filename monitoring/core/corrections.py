@@ -2,14 +2,15 @@
 
 Everything that was said is kept. A label counts until its own source says something else, or a more trusted one speaks.
 A sequential test is valid only while what it has seen stays as it was: to bet again on what is known by now would be to
-peek. So such a test keeps the label that came first, and a correction changes all that is computed anew: figures,
-windows and units of a rollout that have not been concluded, and what is learnt, until a snapshot has taken it.
+peek. So such a test keeps the label that came first, of each client and day, and a correction changes all that is
+computed anew: figures, windows and units of a rollout that have not been concluded, and what is learnt, until a
+snapshot has taken it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import date, datetime
 
 from monitoring.core.types import Feedback, LabelSource, Outcome
 
@@ -38,6 +39,18 @@ def first_outcomes(outcomes: Iterable[Outcome]) -> list[Outcome]:
     for outcome in sorted(outcomes, key=lambda one: (one.labelled_at, -TRUST.index(one.source))):
         found.setdefault((outcome.prediction_id, outcome.version), outcome)
     return sorted(found.values(), key=_arrival)
+
+
+def placed_bets(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """What a sequential test bets on, in order: of each client and day of prediction the outcome that came first.
+
+    The answers to a client share a cause of failure, so that it may bet once a day. A later label never changes that
+    bet: what was bet on by a moment is the beginning of what is bet on later.
+    """
+    found: dict[tuple[str, date], Outcome] = {}
+    for outcome in first_outcomes(outcomes):
+        found.setdefault((outcome.unit, outcome.predicted_at.date()), outcome)
+    return list(found.values())
 
 
 def _weight(source: LabelSource, at: datetime) -> tuple[int, datetime]:

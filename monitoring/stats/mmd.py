@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.special import gammaincc
 
 from monitoring.stats.binning import FloatArray, as_column, finite_rows
-from monitoring.stats.result import TestResult
+from monitoring.stats.result import TestResult, Worth, worth_along
 
 _CELLS_AT_ONCE = 4_000_000
 """Bound on the permutation matrix, in entries: 32 MB at a time."""
@@ -72,7 +72,7 @@ class FeatureMoments:
         return cls(len(rows), rows.mean(axis=0), np.atleast_2d(np.cov(rows, rowvar=False)))
 
 
-def mmd_moments_test(baseline: FeatureMoments, feature_sum: npt.ArrayLike, n_y: int, worth: float = 1.0) -> TestResult:
+def mmd_moments_test(baseline: FeatureMoments, feature_sum: npt.ArrayLike, n_y: int, worth: Worth = 1.0) -> TestResult:
     """Test a window of which only the sum of features, shape (size,), and their number are left: cheap and mergeable.
 
     Under the null, `(mean_x - mean_y)^2 / (1/n_x + 1/n_y)` is a sum of chi-squared variables weighted by the
@@ -83,14 +83,16 @@ def mmd_moments_test(baseline: FeatureMoments, feature_sum: npt.ArrayLike, n_y: 
     total = as_column(feature_sum, "feature_sum")
     if n_y == 0 or not np.isfinite(baseline.mean).all():
         return TestResult.undefined(baseline.n, n_y)
-    statistic = float(np.square(baseline.mean - total / n_y).sum())
+    difference = total / n_y - baseline.mean
+    statistic = float(np.square(difference).sum())
     eigenvalues = np.clip(np.linalg.eigvalsh(baseline.covariance), 0, None)
     first, second, third = (float((eigenvalues**power).sum()) for power in (1, 2, 3))
     effect = _correlation_ratio(statistic, first, baseline.n, n_y)
     if third == 0:  # a baseline of equal rows
         return TestResult(statistic, 1.0 if statistic < 1e-18 else 0.0, effect, baseline.n, n_y)
     shape = second**3 / third**2 / 2
-    standardised = (statistic / (1 / baseline.n + 1 / (n_y * worth)) - first) / math.sqrt(2 * second)
+    witnesses = n_y * worth_along(worth, difference)
+    standardised = (statistic / (1 / baseline.n + 1 / witnesses) - first) / math.sqrt(2 * second)
     p_value = float(gammaincc(shape, max(shape + standardised * math.sqrt(shape), 0.0)))
     return TestResult(statistic, p_value, effect, baseline.n, n_y)
 

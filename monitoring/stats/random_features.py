@@ -77,6 +77,13 @@ class RandomFeatures:
         whitened: FloatArray = (sums - n * self.centre) @ self.whitening
         return whitened
 
+    def turned_back(self, direction: FloatArray) -> FloatArray:
+        """Weights (size,) of the plain features whose sum is that along a direction (size,) of the whitened ones.
+
+        But for a constant.
+        """
+        return direction if self.whitening is None else np.asarray(self.whitening @ direction)
+
     def to_arrays(self) -> dict[str, FloatArray]:
         """As arrays for npz."""
         parts = {"weights": self.weights, "centre": self.centre, "whitening": self.whitening}

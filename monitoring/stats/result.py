@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
+
+from monitoring.stats.binning import FloatArray
+
+Worth = float | Callable[[FloatArray], float]
+"""How many independent rows a row of y is worth (`design_effect`): a number, or what tells it of the difference found.
+
+That is given in terms of what the test was given: a score of each row, of each bin, class or feature.
+"""
 
 
 @dataclass(frozen=True)
@@ -24,3 +33,8 @@ class TestResult:
     def undefined(cls, n_x: int, n_y: int) -> Self:
         """The result where at least one sample is empty."""
         return cls(math.nan, math.nan, math.nan, n_x, n_y)
+
+
+def worth_along(worth: Worth, difference: FloatArray) -> float:
+    """What a row is worth to a test that found this difference."""
+    return worth(difference) if callable(worth) else worth

@@ -5,14 +5,15 @@ shifts (`smallest_detectable_shift` says to which), never trigger-happy. Every t
 an effect size, because a million rows make any shift significant and few shifts matter.
 
 The null of each: all rows of both samples are independent draws from one distribution. Rows of y that come in clusters
-are worth fewer independent ones: tests that take `worth` are told how many each row is (`design_effect`). With an empty
-sample nothing can be said: statistic, p-value and effect are nan, and nan is never rejected.
+are worth fewer independent ones: tests that take `worth` are told how many each row is (`design_effect`), or can ask it
+of the very difference that they found. With an empty sample nothing can be said: statistic, p-value and effect are nan,
+and nan is never rejected.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from monitoring.stats.binning import FloatArray, as_column
 from monitoring.stats.distances import jensen_shannon
 from monitoring.stats.mmd import FeatureMoments, mmd_moments_test, mmd_rff_test
 from monitoring.stats.random_features import RandomFeatures, median_bandwidth
-from monitoring.stats.result import TestResult
+from monitoring.stats.result import TestResult, Worth, worth_along
 
 __all__ = [
     "FeatureMoments",
@@ -47,8 +48,10 @@ _LEAST_EXPECTED = 5.0
 """Expected count, in the smaller sample, below which a class is pooled with the other rare ones."""
 
 
-def ks_test(x: npt.ArrayLike, y: npt.ArrayLike, worth: float = 1.0) -> TestResult:
+def ks_test(x: npt.ArrayLike, y: npt.ArrayLike, worth: Worth = 1.0) -> TestResult:
     """Kolmogorov-Smirnov test of two samples, shapes (n_x,) and (n_y,); NaN is left out.
+
+    `worth` may be asked of a score of each row of y, NaN included: 1 below the value of the largest difference, else 0.
 
     The p-value is Kolmogorov's limit, which errs on the safe side for small samples and for ties. Statistic and effect
     are the KS distance: the largest difference between the shares of the two samples below any one value.
@@ -57,21 +60,23 @@ def ks_test(x: npt.ArrayLike, y: npt.ArrayLike, worth: float = 1.0) -> TestResul
     >>> round(result.effect, 2), result.p_value < 1e-6
     (0.4, True)
     """
+    column = as_column(y, "y")
     x, y = _without_nan(x, "x"), _without_nan(y, "y")
     both = np.concatenate([x, y])
     below_x = np.searchsorted(np.sort(x), both, side="right")
     below_y = np.searchsorted(np.sort(y), both, side="right")
-    return _ks_result(below_x, below_y, len(x), len(y), worth)
+    return _ks_result(below_x, below_y, len(x), len(y), worth, lambda place: column <= both[place])
 
 
-def ks_test_binned(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike, worth: float = 1.0) -> TestResult:
+def ks_test_binned(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike, worth: Worth = 1.0) -> TestResult:
     """`ks_test` from counts over the same ordered bins, shape (k,): safe, and weaker the coarser the bins are.
 
     >>> ks_test_binned([10, 10, 10], [10, 10, 10]).p_value
     1.0
     """
     x, y = _counts(counts_x, counts_y)
-    return _ks_result(np.cumsum(x), np.cumsum(y), int(x.sum()), int(y.sum()), worth)
+    bins = np.arange(len(x))
+    return _ks_result(np.cumsum(x), np.cumsum(y), int(x.sum()), int(y.sum()), worth, lambda place: bins <= place)
 
 
 def smallest_detectable_shift(n_x: int, n_y: int, alpha: float, power: float = 0.9) -> float:
@@ -90,7 +95,7 @@ def smallest_detectable_shift(n_x: int, n_y: int, alpha: float, power: float = 0
     return min(1.0, float(kolmogi(alpha) + 0.5 * ndtri(power)) * math.sqrt(1 / n_x + 1 / n_y))
 
 
-def tail_shift_test(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike, worth: float = 1.0) -> TestResult:
+def tail_shift_test(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike, worth: Worth = 1.0) -> TestResult:
     """Test whether y has more rows in a tail than x has, from counts over the same ordered bins, shape (k,).
 
     A new topic gathers in the tails, where the KS distance is the last to look. Tails are cut from the pooled counts,
@@ -108,10 +113,12 @@ def tail_shift_test(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike, worth: flo
     n_x, n_y = int(x.sum()), int(y.sum())
     if n_x == 0 or n_y == 0:
         return TestResult.undefined(n_x, n_y)
-    in_x, in_y = np.concatenate([_lower_tails(x, y), _lower_tails(x[::-1], y[::-1])]).T
-    if len(in_y) == 0:
+    tails = np.concatenate([_lower_tails(x + y), _lower_tails((x + y)[::-1])[:, ::-1]])
+    if len(tails) == 0:
         return TestResult(0.0, 1.0, 0.0, n_x, n_y)
-    witnesses, size = np.floor(in_y * worth), math.ceil(n_y * worth)  # rounded to the safe side
+    in_x, in_y = tails @ x, tails @ y
+    worths = np.array([worth_along(worth, tail) for tail in tails])
+    witnesses, size = np.floor(in_y * worths), np.ceil(n_y * worths)  # rounded to the safe side
     p_values = hypergeom.sf(witnesses - 1, n_x + size, in_x + witnesses, size)
     best = int(np.argmin(p_values))
     p_value = min(1.0, float(p_values[best]) * len(p_values))
@@ -119,7 +126,7 @@ def tail_shift_test(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike, worth: flo
     return TestResult(float(in_y[best]) / n_y, p_value, excess, n_x, n_y)
 
 
-def class_shift_test(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike, worth: float = 1.0) -> TestResult:
+def class_shift_test(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike, worth: Worth = 1.0) -> TestResult:
     """Chi-squared test that two vectors of class counts, shape (k,), come from the same class shares.
 
     Classes whose expected count in the smaller sample is below 5 are pooled. The statistic is Pearson's. With counts
@@ -139,7 +146,7 @@ def class_shift_test(counts_x: npt.ArrayLike, counts_y: npt.ArrayLike, worth: fl
     n_x, n_y = int(x.sum()), int(y.sum())
     if n_x == 0 or n_y == 0:
         return TestResult.undefined(n_x, n_y)
-    table = _pool_rare(np.stack([x, y * worth]))
+    table = _pool_rare(np.stack([x, y * worth_along(worth, _overrepresented(x, y))]))
     freedom = table.shape[1] - 1
     if freedom == 0:
         return TestResult(0.0, 1.0, 0.0, n_x, n_y)
@@ -176,26 +183,43 @@ def holm(p_values: Mapping[str, float], alpha: float) -> frozenset[str]:
 
 
 def _ks_result(
-    below_x: npt.NDArray[np.int64], below_y: npt.NDArray[np.int64], n_x: int, n_y: int, worth: float = 1.0
+    below_x: npt.NDArray[np.int64],
+    below_y: npt.NDArray[np.int64],
+    n_x: int,
+    n_y: int,
+    worth: Worth,
+    below: Callable[[int], npt.NDArray[np.bool_]],
 ) -> TestResult:
+    """`below`: what lies below the value (or bin) at that place of `below_x` and `below_y`."""
     if n_x == 0 or n_y == 0:
         return TestResult.undefined(n_x, n_y)
-    distance = float(np.abs(below_x / n_x - below_y / n_y).max())
-    p_value = float(kolmogorov(distance / math.sqrt(1 / n_x + 1 / (n_y * worth))))
+    apart = np.abs(below_x / n_x - below_y / n_y)
+    place = int(apart.argmax())
+    distance = float(apart[place])
+    witnesses = n_y * worth_along(worth, below(place).astype(np.float64))
+    p_value = float(kolmogorov(distance / math.sqrt(1 / n_x + 1 / witnesses)))
     return TestResult(distance, p_value, distance, n_x, n_y)
 
 
-def _lower_tails(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Counts (x, y) in each of _TAILS, shape (tails, 2): the longest run of bins that the share allows.
+def _lower_tails(counts: FloatArray) -> FloatArray:
+    """For each of _TAILS the longest run of bins that the share allows, shape (tails, k): 1 for its bins, else 0.
 
     And the shortest that it does not: what is new can lie in one bin that no share allows.
     """
-    pooled = np.cumsum(x + y)
+    pooled = np.cumsum(counts)
     ends = np.searchsorted(pooled, np.array(_TAILS) * pooled[-1], side="right")
     ends = np.unique(np.minimum([*ends, ends[-1] + 1], len(pooled)))
-    tails: FloatArray = np.stack([np.cumsum(x), np.cumsum(y)], axis=1)[ends[ends > 0] - 1]
-    filled: FloatArray = tails[tails.sum(axis=1) > 0]
-    return filled
+    filled = [end for end in ends.tolist() if end > 0 and pooled[end - 1] > 0]
+    tails: FloatArray = (np.arange(len(counts)) < np.array(filled)[:, None]).astype(np.float64).reshape(-1, len(counts))
+    return tails
+
+
+def _overrepresented(x: FloatArray, y: FloatArray) -> FloatArray:
+    """How far y has more of each class than x, (k,), as Pearson's test weighs it: against what is expected."""
+    n_x, n_y = x.sum(), y.sum()
+    expected = np.maximum((x + y) / (n_x + n_y), _LEAST_EXPECTED / min(n_x, n_y))
+    surplus: FloatArray = (y / n_y - x / n_x) / expected
+    return surplus
 
 
 def _pool_rare(counts: FloatArray) -> FloatArray:

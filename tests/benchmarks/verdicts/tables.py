@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.verdicts.accuracy import LABELS, Estimates
+from tests.benchmarks.verdicts.bursts import Bursts
 from tests.benchmarks.verdicts.calibration import Reading
 from tests.benchmarks.verdicts.costs import Costs
 from tests.benchmarks.verdicts.draws import ACCURACY_SCENARIOS, NONE, STREAM_SCENARIOS, WINDOW_SCENARIOS, WINDOW_SIZES
@@ -26,6 +27,7 @@ class Measured:
     """Everything of one run."""
 
     windows: Sequence[Alarms]
+    bursts: Sequence[Bursts]
     nulls: Sequence[NullStreams]
     delays: Sequence[Delay]
     weeks: Sequence[Weeks]
@@ -59,6 +61,7 @@ def report(measured: Measured) -> str:
         for table in (
             false_alarms(measured),
             power(measured),
+            bursts(measured.bursts),
             null_streams(measured),
             delays(measured),
             weeks(measured),
@@ -95,6 +98,29 @@ def power(measured: Measured) -> str:
         for name in names
     ]
     return markdown("Power at 5 / 20 / 50 % of the far topic", ["", *_sizes()], rows)
+
+
+def bursts(counted: Sequence[Bursts]) -> str:
+    """Windows with a significant finding, were rows independent and as they are taken."""
+    rows = [
+        [
+            f"{part.n:,}",
+            f"{part.kind.bursts} x {part.kind.rows}" if part.kind.bursts else "none",
+            f"{100 * part.kind.new:.0f} %" if part.kind.new else "none",
+            *(_share(Alarms("", "", part.n, alarms, part.windows)) for alarms in (part.independent, part.dependent)),
+            f"{part.windows:,}",
+        ]
+        for part in counted
+    ]
+    columns = [
+        "n",
+        "bursts x rows of one topic in a minute",
+        "far topic",
+        "rows independent",
+        "by time block",
+        "windows",
+    ]
+    return markdown("Bursts: windows with a significant finding, 10,000 predictions a day", columns, rows)
 
 
 def null_streams(measured: Measured) -> str:

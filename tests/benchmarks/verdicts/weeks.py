@@ -226,7 +226,8 @@ def _judge(
     def traffic(first: int, last: int) -> Traffic:
         moments = [START + timedelta(seconds=float(at[number])) for number in (first, last - 1)]
         answers = scored.traffic(rows[first:last], start=moments[0], end=moments[1])
-        return replace(answers, units=units[first:last].tolist())
+        seconds = int(START.timestamp()) + at[first:last].astype(np.int64)
+        return replace(answers, units=units[first:last].tolist(), seconds=seconds)
 
     def read_span(start: datetime, end: datetime) -> Traffic | None:
         first, last = np.searchsorted(at, [(moment - START).total_seconds() for moment in (start, end)])

@@ -10,6 +10,7 @@ import pytest
 from tests.benchmarks.verdicts import tables
 from tests.benchmarks.verdicts.accuracy import Estimates
 from tests.benchmarks.verdicts.accuracy import add_up as add_up_estimates
+from tests.benchmarks.verdicts.bursts import Bursts, Kind
 from tests.benchmarks.verdicts.calibration import Reading
 from tests.benchmarks.verdicts.costs import Costs
 from tests.benchmarks.verdicts.draws import ACCURACY_SCENARIOS, NONE, STREAM_SCENARIOS, WINDOW_SCENARIOS, WINDOW_SIZES
@@ -38,6 +39,7 @@ def measured() -> tables.Measured:
     rival = {"detector": "Other: any", "scenario": NONE, "n": 500, "alarms": 45, "windows": 50}
     return tables.Measured(
         windows=windows,
+        bursts=[Bursts(Kind(2_000, 5, 60), 990, 2, 1000), Bursts(Kind(500, new=0.05), 985, 970, 1000)],
         nulls=[NullStreams(300, THRESHOLD, 4_000_000, 3), NullStreams(300, 1e4, 400_000, 30)],
         delays=[Delay(detector_name(THRESHOLD), s.name, (10.0, 30.0, 20.0), 0) for s in STREAM_SCENARIOS],
         estimates=[

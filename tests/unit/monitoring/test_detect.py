@@ -21,7 +21,7 @@ from monitoring.detect import (
     judge_window,
     signal_findings,
 )
-from monitoring.signals import Traffic
+from monitoring.signals import Traffic, picked
 from tests.unit.monitoring.synthetic import baseline_of, window_of
 
 SETTINGS = MonitorSettings()
@@ -145,6 +145,47 @@ def test_the_messages_of_one_client_are_not_taken_for_as_many_witnesses(rng: np.
             found[name] += any(f.significant for f in signal_findings(baseline, traffic, leeway=0.1, alpha=0.01))
     assert found["alike"] > 25
     assert found["as clients"] <= 2
+
+
+def in_bursts(n: int, bursts: int, rng: np.random.Generator, *, new_topic: float = 0.0) -> Traffic:
+    """Five hours of `n` rows, each from another client, with `bursts` minutes in each of which 60 ask alike."""
+    window, _ = window_of(n, rng, new_topic=new_topic)
+    rows, at = np.arange(n), rng.uniform(0, 18_000, n)
+    for burst in range(bursts):
+        rows[burst * 60 : (burst + 1) * 60] = rng.integers(n)
+        at[burst * 60 : (burst + 1) * 60] = rng.uniform(0, 18_000 - 60) + rng.uniform(0, 60, 60)
+    order = np.argsort(at)
+    units = window.units
+    return dataclasses.replace(picked(window, rows[order]), units=units, seconds=at[order].astype(np.int64))
+
+
+def test_a_minute_in_which_many_clients_ask_alike_is_not_taken_for_as_many_witnesses(rng: np.random.Generator) -> None:
+    """Four bursts of 60 rows in 2,000: 40 windows at a level of 1 %."""
+    baseline = baseline_of(5000, rng)
+    found = {"alike": 0, "in time": 0}
+    for _ in range(40):
+        window = in_bursts(2000, 4, rng)
+        for name, traffic in (("in time", window), ("alike", dataclasses.replace(window, seconds=None))):
+            found[name] += any(f.significant for f in signal_findings(baseline, traffic, leeway=0.1, alpha=0.01))
+    assert found["alike"] > 20
+    assert found["in time"] <= 2
+
+
+def test_time_costs_no_power_where_rows_are_independent_and_bursts_hide_no_new_topic(rng: np.random.Generator) -> None:
+    baseline = baseline_of(5000, rng)
+    for bursts in (0, 2):
+        windows = [in_bursts(2000, bursts, rng, new_topic=0.05) for _ in range(15)]
+        findings = [signal_findings(baseline, window, leeway=0.1, alpha=1 / 365) for window in windows]
+        assert sum(any(finding.significant for finding in found) for found in findings) >= 14
+
+
+def test_a_window_that_is_one_burst_is_too_little_data(baseline: Baseline, rng: np.random.Generator) -> None:
+    window, _ = window_of(500, rng)
+    seconds = np.where(np.arange(500) < 480, 0, 36_000)
+    same = np.where(np.arange(500) < 480, 0, np.arange(500))
+    report = judge(baseline, dataclasses.replace(picked(window, same), units=window.units, seconds=seconds))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "so few clients or bursts" in report.reason
 
 
 def test_with_too_little_data_nothing_is_claimed(baseline: Baseline, rng: np.random.Generator) -> None:

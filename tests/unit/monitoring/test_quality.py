@@ -8,8 +8,11 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from monitoring.baseline import Baseline
+from monitoring.core.corrections import placed_bets
 from monitoring.core.types import LabelSource, Outcome
 from monitoring.quality import (
     LabelEvidence,
@@ -60,6 +63,68 @@ def test_predictions_of_one_unit_count_as_one(baseline: Baseline) -> None:
     one_customer = [replace(outcome, unit="ann") for outcome in failures]
     assert read(failures, baseline).log_e_loss > math.log(1000)
     assert read(one_customer, baseline).log_e_loss < math.log(20)
+
+
+def later(outcome: Outcome, days: int, **changes: object) -> Outcome:
+    """Predicted and labelled so many days later."""
+    shift = timedelta(days=days)
+    moved = {"predicted_at": outcome.predicted_at + shift, "labelled_at": outcome.labelled_at + shift}
+    return replace(outcome, **{**moved, **changes})  # type: ignore[arg-type]
+
+
+def test_a_client_may_bet_once_a_day(baseline: Baseline) -> None:
+    """So a customer of many years who loses does not stay unheard for what was said at the beginning."""
+    one_customer = [later(one, day, unit="ann") for day, one in enumerate(outcomes_of([True] * 30 + [False] * 30))]
+    evidence = read(one_customer, baseline)
+    assert evidence.log_e_loss > math.log(1000)
+    assert evidence.since is not None
+    assert evidence.since - NOW >= timedelta(days=25)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    clients=st.integers(1, 12),
+    rows=st.integers(2, 40),
+    known=st.floats(0.0, 1.0),
+)
+def test_what_was_bet_on_never_changes_and_no_client_bets_twice_a_day(
+    seed: int, clients: int, rows: int, known: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    outcomes = [
+        outcome_of(
+            f"prediction-{rng.integers(rows)}",
+            "billing",
+            str(rng.choice(["billing", "delivery"])),
+            unit=f"client-{rng.integers(clients)}",
+            predicted_at=NOW + timedelta(days=int(rng.integers(3))),
+        )
+        for _ in range(rows)
+    ]
+    come = [replace(one, labelled_at=NOW + timedelta(days=3, minutes=minute)) for minute, one in enumerate(outcomes)]
+    before, after = placed_bets(come[: round(known * rows)]), placed_bets(come)
+    assert after[: len(before)] == before
+    days = [(one.unit, one.predicted_at.date()) for one in after]
+    assert len(set(days)) == len(days)
+
+
+def test_a_second_label_of_a_client_changes_no_proof_by_what_was_bet_before(
+    baseline: Baseline, rng: np.random.Generator
+) -> None:
+    first = [replace(one, unit=f"client-{n}") for n, one in enumerate(outcomes_of((rng.random(150) < 0.6).tolist()))]
+    again = [
+        replace(one, prediction_id=f"again-{n}", label=one.predicted, labelled_at=one.labelled_at + timedelta(hours=1))
+        for n, one in enumerate(first)
+    ]
+    before, after = read(first, baseline), read([*first, *again], baseline)
+    assert after.log_e_loss == before.log_e_loss > math.log(1000)
+    assert after.log_e_miscalibrated == before.log_e_miscalibrated
+
+
+def test_one_client_proves_no_loss_of_calibration(baseline: Baseline) -> None:
+    failures = outcomes_of([False] * 200)
+    assert read(failures, baseline).log_e_miscalibrated > math.log(1000)
+    assert read([replace(one, unit="ann") for one in failures], baseline).log_e_miscalibrated < math.log(20)
 
 
 def test_complaints_never_judge(baseline: Baseline) -> None:

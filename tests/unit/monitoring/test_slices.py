@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from monitoring.baseline import Baseline
 from monitoring.core.errors import MisConfigured
 from monitoring.core.settings import MonitorSettings, load_settings
-from monitoring.core.types import Verdict
+from monitoring.core.types import SliceFinding, Verdict
+from monitoring.signals import Traffic, picked
 from monitoring.slice_memory import LEAST_REFERENCE, NO_MEMORY, REFERENCE_ROWS, SliceMemory
-from monitoring.slice_tests import judge_slices
+from monitoring.slice_tests import judge_slices, verdict_with_slices
 from monitoring.slice_values import MAX_KEYS, MAX_VALUES, UsualValues, moved_values
 from monitoring.slices import MAX_SLICES, Metadata, family_size, read_metadata, slices_of
 from tests.unit.monitoring.sliced import judged, sliced_window, stable, with_metadata
@@ -62,6 +64,65 @@ def test_a_slice_that_moved_is_found_and_the_others_are_not(baseline: Baseline, 
     assert "channel=chat moved beyond the leeway" in report.reason
     assert after.references["channel=chat"] is memory.references["channel=chat"]
     json.dumps(report.moved, allow_nan=False)
+
+
+def test_a_slice_that_moved_to_its_harm_is_drift_though_the_whole_cannot_be_told(
+    baseline: Baseline, rng: np.random.Generator
+) -> None:
+    """Few clients sent the rest; those of the chat are many."""
+    memory, sizes = NO_MEMORY, {"mail": 850, "chat": 150}
+
+    def from_few(window: Traffic) -> Traffic:
+        assert window.metadata is not None
+        mail = window.metadata.rows_by_slice(["channel=mail"])["channel=mail"]
+        first = np.arange(len(window))
+        first[mail] = mail[np.arange(len(mail)) % 20]  # twenty clients, who say the same over and over
+        return replace(
+            picked(window, first), units=[str(row) for row in first], ids=window.ids, metadata=window.metadata
+        )
+
+    for _ in range(3):
+        report, memory = judged(memory, baseline, from_few(sliced_window(sizes, rng)), BY_CHANNEL)
+        assert report.verdict is Verdict.INCONCLUSIVE
+    moved = from_few(sliced_window(sizes, rng, new_topic={"chat": 0.6}))
+    report, _ = judged(memory, baseline, moved, BY_CHANNEL)
+    assert verdict_with_slices(Verdict.INCONCLUSIVE, "too little data", report.slices)[0] is Verdict.DRIFT
+    assert [one.slice for one in report.slices if one.harmful] == ["channel=chat"]
+    assert report.verdict is Verdict.DRIFT
+    assert "channel=chat moved beyond the leeway" in report.reason
+
+
+def test_what_moved_without_harm_does_not_settle_what_cannot_be_told() -> None:
+    found = SliceFinding("channel=chat", 100, "length", 0.2, 1e-9, 0.1, True, False, "", 0, None, None, False)
+    verdict, reason = verdict_with_slices(Verdict.INCONCLUSIVE, "too little data", [found])
+    assert verdict is Verdict.INCONCLUSIVE
+    assert "slices moved without harm: channel=chat" in reason
+
+
+@pytest.mark.parametrize("together", ["client", "minute"])
+def test_rows_of_a_slice_that_come_together_are_no_independent_witnesses(
+    baseline: Baseline, rng: np.random.Generator, together: str
+) -> None:
+    """Each window of the chat has 15 clients, or minutes, of whom each says one thing ten times; 20 windows at 1 %."""
+    found = {"aware": 0, "unaware": 0}
+    memory = NO_MEMORY
+    for number in range(24):
+        window = sliced_window({"mail": 150, "chat": 150}, rng)
+        assert window.metadata is not None
+        chat = window.metadata.rows_by_slice(["channel=chat"])["channel=chat"]
+        first = np.arange(len(window))
+        first[chat] = np.repeat(chat[:15], 10)
+        alone = replace(picked(window, first), units=window.units, ids=window.ids, metadata=window.metadata)
+        if together == "client":
+            aware = replace(alone, units=[f"{number} {row}" for row in first])
+        else:
+            aware = replace(alone, seconds=(number * 1_000 + first) * 600)
+        for name, traffic in (("aware", aware), ("unaware", alone)):
+            _, slices = judge_slices(memory, baseline, traffic, (), settings=BY_CHANNEL, alpha=0.01)
+            found[name] += number >= 4 and any(one.significant for one in slices if one.slice == "channel=chat")
+        memory = memory.after(baseline, aware, stable(()), BY_CHANNEL.slices)
+    assert found["unaware"] > 10
+    assert found["aware"] <= 2
 
 
 def test_a_slice_that_was_always_different_is_no_finding(baseline: Baseline, rng: np.random.Generator) -> None:
@@ -120,6 +181,8 @@ def test_the_memory_is_bounded_and_survives_being_kept(baseline: Baseline, rng: 
         kept = again.references[name]
         assert kept.predicted.tolist() == rows.predicted.tolist()
         np.testing.assert_array_equal(kept.projected, rows.projected)
+        np.testing.assert_array_equal(kept.clients, rows.clients)
+        np.testing.assert_array_equal(kept.seconds, rows.seconds)
         for signal, values in rows.signals.items():
             np.testing.assert_allclose(kept.signals[signal], values, rtol=1e-6)
     assert again.usual.to_json() == memory.usual.to_json()
