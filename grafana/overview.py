@@ -34,7 +34,7 @@ from grafana.queries import (
     select,
     total_rate,
 )
-from grafana.shared import candidates_waiting, predictions_by_version, requests_by_status
+from grafana.shared import candidates_waiting, predictions_by_version, requests_by_status, requests_refused
 
 REQUESTS = "leeway_http_requests_total"
 FAILED = 'status=~"5.."'
@@ -158,7 +158,8 @@ def _service() -> list[Panel]:
     failed = ratio(f"({total_rate(REQUESTS, ASKED, FAILED)} or vector(0))", total_rate(REQUESTS, ASKED))
     fast = ratio(total_rate(f"{DURATION}_bucket", PREDICTING, FAST), total_rate(f"{DURATION}_count", PREDICTING))
     return [
-        requests_by_status(),
+        requests_by_status(width=6),
+        requests_refused(width=6),
         series(
             "Latency of predictions",
             "From request line to last byte, for the prediction routes. The dashed line is the objective of 200 ms.",
@@ -169,6 +170,7 @@ def _service() -> list[Panel]:
             ],
             unit="s",
             limits=[(LATENCY_OBJECTIVE, BAD)],
+            width=6,
         ),
         series(
             "Budget burn",
@@ -182,6 +184,7 @@ def _service() -> list[Panel]:
             unit="none",
             maximum=30,
             limits=[(TICKET, WATCH), (PAGE, BAD)],
+            width=6,
         ),
     ]
 

@@ -42,7 +42,7 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "leeway_request_duration_seconds",
-            "From request line to last byte, of callers' routes by name and of all others together.",
+            "From request line to last byte of what was not refused: callers' routes by name, others together.",
             ("route",),
             buckets=SECONDS,
             registry=registry,
@@ -106,7 +106,8 @@ class Metrics:
         """One HTTP request has ended."""
         count, duration = self._of_request(route, method, status)
         count.inc()
-        duration.observe(seconds)
+        if duration is not None:
+            duration.observe(seconds)
 
     def tokenized(self, seconds: float) -> None:
         """One call of the tokenizer has ended."""
@@ -163,9 +164,12 @@ class Metrics:
         """Shadow copies found no room."""
         self._shadow_dropped.labels(model).inc(count)
 
-    def _children_of_request(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
-        timed = route if route.endswith(TIMED) else "other"
-        return self._requests.labels(route, method, str(status)), self._request_seconds.labels(timed)
+    def _children_of_request(self, route: str, method: str, status: int) -> tuple[Counter, Histogram | None]:
+        """The counter, and the histogram if the request was not refused."""
+        count = self._requests.labels(route, method, str(status))
+        if is_refusal(status):
+            return count, None
+        return count, self._request_seconds.labels(route if route.endswith(TIMED) else "other")
 
     def _children_of_version(self, model: str, version: str) -> tuple[Histogram, Counter, Counter]:
         """Confidence, tokens, padding."""
@@ -185,6 +189,14 @@ class Metrics:
         """The registry as it is scraped, and its content type: OpenMetrics for who accepts it, else Prometheus' own."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
+
+
+def is_refusal(status: int) -> bool:
+    """Whether a request was turned away before anything was done for it: such a quick no is no quick answer.
+
+    A caller who left (499) was being served.
+    """
+    return 400 <= status < 499 or status == 503
 
 
 class StateCollector(Collector):
