@@ -30,7 +30,6 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import pdist
 
 from monitoring.core.signals import Floats
 from monitoring.core.types import LabelSource
@@ -168,6 +167,8 @@ def _spread(ranked: Sequence[int], points: Floats, close: float, most: int) -> l
 
 def _median_distance(points: Floats) -> float:
     """Between the pairs of at most MEASURED rows (n, d), evenly picked; 0 for fewer than two."""
+    from scipy.spatial.distance import pdist  # 30 MB, which a serving process that nobody asks for its queue is spared
+
     some = points[:: max(len(points) // MEASURED, 1)][:MEASURED]
     return float(np.median(pdist(some))) if len(some) > 1 else 0.0
 

@@ -151,7 +151,13 @@ class Serving:
     def _load(self, version: ModelVersion, now: datetime) -> None:
         try:
             bundle = self._registry.fetch(version)
-            loaded = load_version(version, bundle, max_batch=self._settings.max_batch, runtime=self._runtime)
+            loaded = load_version(
+                version,
+                bundle,
+                max_batch=self._settings.max_batch,
+                max_batch_tokens=self._settings.max_batch_tokens,
+                runtime=self._runtime,
+            )
         except Exception as error:  # storage drivers raise what they like, and the other versions must serve on
             reason = error.message if isinstance(error, LeewayError) else f"{type(error).__name__}: {error}"
             log.error("%s (%s) CANNOT BE LOADED, the others serve on: %s", version.name, version.stage, reason)

@@ -42,7 +42,10 @@ class ServerSettings(Section):
     port: int = Field(8080, ge=0, le=65535)
     threads: int = Field(0, ge=0, description="inference threads; 0: as many as the process may use")
     queue_size: int = Field(1024, ge=1, description="texts waiting for inference before requests are refused")
-    max_batch: int = Field(32, ge=1, le=1024)
+    max_batch: int = Field(32, ge=1, le=1024, description="texts in one model call")
+    max_batch_tokens: int = Field(
+        512, ge=1, description="tokens in one model call, padding included; more is no faster, and takes memory"
+    )
     deadline_seconds: float = Field(10.0, gt=0)
     max_texts: int = Field(64, ge=1, description="texts in one request")
     max_text_bytes: int = Field(32_768, ge=1, description="UTF-8 bytes of one text")

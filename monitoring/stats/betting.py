@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -183,6 +182,8 @@ def _crossing(falling: Callable[[float], float], inside: tuple[float, float], su
         return support[0]
     if falling(inside[1]) >= 0.0:
         return support[1]
+    from scipy.optimize import brentq  # .4 s and 40 MB, which a serving process with nothing to judge is spared
+
     return float(brentq(falling, *inside, xtol=1e-9))
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import count
 from typing import TypeVar
 
@@ -123,7 +123,7 @@ class Line:
 
     def take_unread(self, limit: int) -> list[Work]:
         """The first texts to be tokenised, all of one version; they go on waiting."""
-        return _pop_first(self._unread, limit)
+        return _pop_first(self._unread, lambda _: limit)
 
     def add_read(self, works: Sequence[Work]) -> None:
         """Back from the tokenizer; those removed meanwhile stay out."""
@@ -132,8 +132,8 @@ class Line:
                 self._read.setdefault(_read_key(work), Bucket()).add(work)
 
     def take_batch(self) -> list[Work]:
-        """The first text with those of its version and length that wait, up to the version's largest batch."""
-        batch = _pop_first(self._read, None)
+        """The first text with those of its version and length that wait, as many as its version runs at once."""
+        batch = _pop_first(self._read, lambda key: key[0].batch_of(longest_of(key[1])))
         if batch:
             self._now = max(self._now, batch[0].tag)
         for work in batch:
@@ -170,19 +170,23 @@ def length_class(tokens: int) -> int:
     return int(4 * math.log2(max(tokens, 1)))
 
 
+def longest_of(length: int) -> int:
+    """The most tokens that a text of this class has."""
+    return math.ceil(2 ** ((length + 1) / 4)) - 1
+
+
 def _read_key(work: Work) -> tuple[LoadedVersion, int]:
     assert work.encoded is not None
     return work.target, length_class(len(work.encoded))
 
 
-def _pop_first(buckets: dict[K, Bucket], limit: int | None) -> list[Work]:
-    """From the bucket with the least tag, its first ones; without a limit, as many as its version runs at once."""
+def _pop_first(buckets: dict[K, Bucket], most_of: Callable[[K], int]) -> list[Work]:
+    """From the bucket with the least tag, its first ones, as many as `most_of` says."""
     if not buckets:
         return []
     key = min(buckets, key=lambda key: buckets[key].first())
     bucket = buckets[key]
-    works = [bucket.pop()]
-    most = works[0].target.max_batch if limit is None else limit
+    works, most = [bucket.pop()], most_of(key)
     while len(bucket) and len(works) < most:
         works.append(bucket.pop())
     if not len(bucket):

@@ -18,11 +18,15 @@ WARM_UP = "a first text, so that the first caller does not wait for memory and k
 
 @dataclass(frozen=True, eq=False)
 class LoadedVersion:
-    """A version in memory. Its runtime is shared by all inference threads; it lives while anything refers to it."""
+    """A version in memory. Its runtime is shared by all inference threads; it lives while anything refers to it.
+
+    A model call takes at most `max_batch` texts and, unless one alone has more, `max_batch_tokens` with the padding.
+    """
 
     version: ModelVersion
     runtime: ClassifierRuntime
     max_batch: int
+    max_batch_tokens: int
 
     @property
     def id(self) -> str:
@@ -39,27 +43,36 @@ class LoadedVersion:
         """Its classes, in the order of its outputs."""
         return self.runtime.config.labels
 
+    def batch_of(self, longest: int) -> int:
+        """How many texts of at most `longest` tokens go into one model call."""
+        return min(self.max_batch, max(1, self.max_batch_tokens // longest))
+
 
 def load_version(
-    version: ModelVersion, bundle: Bundle, *, max_batch: int, runtime: RuntimeFactory = ClassifierRuntime
+    version: ModelVersion,
+    bundle: Bundle,
+    *,
+    max_batch: int,
+    max_batch_tokens: int,
+    runtime: RuntimeFactory = ClassifierRuntime,
 ) -> LoadedVersion:
     """Load and warm. Raises BrokenBundle if the bundle is of another model, or does not answer as it says it would."""
     config = bundle.config
     if config.model != version.model or config.labels != version.labels:
         raise BrokenBundle(f"{version.name}: the bundle is of {config.model!r} with other labels than registered")
-    loaded = LoadedVersion(version, runtime(bundle), min(max_batch, config.max_batch))
+    loaded = LoadedVersion(version, runtime(bundle), min(max_batch, config.max_batch), max_batch_tokens)
     _warm(loaded)
     return loaded
 
 
 def _warm(loaded: LoadedVersion) -> None:
-    """Answer a short, a middling and a longest text, alone and as a full batch."""
+    """Answer a short and a longest text, alone and as a full batch: whatever comes later needs no more memory."""
     limit = loaded.runtime.config.max_tokens
     try:
         ids = loaded.runtime.encode([WARM_UP])[0].ids
         for length in (len(ids), limit):
             text = Encoded((ids * limit)[:length])
-            for size in {1, loaded.max_batch}:
+            for size in {1, loaded.batch_of(length)}:
                 answer = loaded.runtime.run([text] * size)
     except Exception as error:  # ONNX Runtime and numpy raise what they like
         raise BrokenBundle(f"{loaded.name} loads but does not answer: {error}") from error

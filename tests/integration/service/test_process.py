@@ -124,5 +124,17 @@ def test_a_port_that_another_took_while_the_models_were_loaded_is_said_as_well()
 def test_serving_loads_neither_torch_nor_the_table_engine() -> None:
     script = "import sys, service.app, service.server; print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    heavy = {"torch", "transformers", "peft", "deltalake", "pyarrow", "pandas", "evidently", "onnx", "sklearn"}
+    heavy = {
+        "torch",
+        "transformers",
+        "peft",
+        "deltalake",
+        "pyarrow",
+        "pandas",
+        "evidently",
+        "onnx",
+        "sklearn",
+        "scipy",
+        "alembic",
+    }
     assert heavy & set(ended.stdout.split()) == set()

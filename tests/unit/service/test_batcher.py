@@ -7,15 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.core.errors import Overloaded
-from service.engine.batcher import Line, length_class
+from service.engine.batcher import Line, length_class, longest_of
 from service.engine.classifier import LoadedVersion
 from service.engine.work import Work
 from tests.unit.service.works import loaded, read, unread
 
 
-def _line_of(*lengths: int, capacity: int = 100, max_batch: int = 4) -> tuple[Line, list[Work]]:
+def _line_of(
+    *lengths: int, capacity: int = 100, max_batch: int = 4, max_batch_tokens: int = 512
+) -> tuple[Line, list[Work]]:
     """A line in which texts of these token counts wait, tokenised, in this order."""
-    target = loaded(max_batch=max_batch)
+    target = loaded(max_batch=max_batch, max_batch_tokens=max_batch_tokens)
     line, works = Line(capacity), [unread(target, str(length)) for length in lengths]
     line.add(works)
     line.take_unread(len(works))
@@ -35,6 +37,20 @@ def test_a_batch_is_no_larger_than_the_version_allows() -> None:
     line, works = _line_of(*[10] * 6, max_batch=4)
     assert line.take_batch() == works[:4]
     assert line.take_batch() == works[4:]
+
+
+def test_a_batch_holds_no_more_tokens_than_the_version_allows_but_one_text_always_goes() -> None:
+    budget = loaded(max_batch=32, max_batch_tokens=64)
+    assert [budget.batch_of(tokens) for tokens in (1, 2, 16, 17, 64, 500)] == [32, 32, 4, 3, 1, 1]
+    line, _ = _line_of(*[17] * 5, max_batch=32, max_batch_tokens=64)
+    assert [len(line.take_batch()) for _ in range(2)] == [3, 2]
+
+
+@given(st.integers(1, 10_000))
+def test_a_length_class_ends_with_its_longest_text(tokens: int) -> None:
+    longest = longest_of(length_class(tokens))
+    assert tokens <= longest
+    assert length_class(longest) == length_class(tokens) < length_class(longest + 1)
 
 
 def test_versions_never_share_a_batch() -> None:

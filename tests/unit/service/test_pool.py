@@ -52,7 +52,7 @@ class Rig:
 
     def __init__(self, bundle: Bundle) -> None:
         self.runtime = Hindered(bundle)
-        self.target = LoadedVersion(version(), self.runtime, max_batch=8)
+        self.target = LoadedVersion(version(), self.runtime, max_batch=8, max_batch_tokens=512)
         self.finished: list[FinishedBatch] = []
         self.pool = Pool(
             threads=1,
@@ -223,7 +223,7 @@ def test_an_error_after_the_model_does_not_end_the_thread(bundle: Bundle, caplog
         if len(finished) == 1:
             raise RuntimeError("the recorder broke")
 
-    target = LoadedVersion(version(), ClassifierRuntime(bundle), max_batch=1)
+    target = LoadedVersion(version(), ClassifierRuntime(bundle), max_batch=1, max_batch_tokens=512)
     pool = Pool(threads=1, capacity=8, shadow_capacity=1, finish=finish, observe_tokenize=lambda seconds: None)
     pool.start()
     pool.submit([unread(target, "one"), unread(target, "two")])

@@ -19,9 +19,11 @@ def version(
     return ModelVersion(id or f"{model}-{number}", model, number, stage, "uri", "hash", ("a", "b"), {}, {}, born)
 
 
-def loaded(number: int = 1, *, model: str = "support", max_batch: int = 4) -> LoadedVersion:
+def loaded(
+    number: int = 1, *, model: str = "support", max_batch: int = 4, max_batch_tokens: int = 512
+) -> LoadedVersion:
     """A version in memory, so to speak."""
-    return LoadedVersion(version(number, model=model), cast(ClassifierRuntime, None), max_batch)
+    return LoadedVersion(version(number, model=model), cast(ClassifierRuntime, None), max_batch, max_batch_tokens)
 
 
 def unread(target: LoadedVersion, text: str = "text", party: str = "") -> Work:
