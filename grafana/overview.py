@@ -28,13 +28,18 @@ from grafana.queries import (
     by_state,
     growth,
     ledger,
-    limit,
     quantile,
     ratio,
     select,
     total_rate,
 )
-from grafana.shared import candidates_waiting, predictions_by_version, requests_by_status, requests_refused
+from grafana.shared import (
+    accuracy_lost,
+    candidates_waiting,
+    predictions_by_version,
+    requests_by_status,
+    requests_refused,
+)
 
 REQUESTS = "leeway_http_requests_total"
 FAILED = 'status=~"5.."'
@@ -209,18 +214,7 @@ def _models() -> list[Panel]:
             maximum=1,
             dashed="/ baseline$/",
         ),
-        series(
-            "Accuracy lost",
-            "Accuracy at the baseline minus accuracy now. The red line is what the settings tolerate.",
-            [
-                Query(f"{baseline} - {of_version('leeway_accuracy_estimated')}", "{{version}} estimated"),
-                Query(f"{baseline} - {of_version('leeway_accuracy_realised')}", "{{version}} realised"),
-                Query(limit("tolerated_loss"), "tolerated"),
-            ],
-            unit="percentunit",
-            minimum=None,
-            bound="/^tolerated$/",
-        ),
+        accuracy_lost(),
         states_over_time(
             "Verdict",
             "The verdict on each window of each champion. Drift is a move beyond the leeway; notice, one within it.",

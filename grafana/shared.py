@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana.meanings import REFUSED_PAGE, REFUSED_TICKET
 from grafana.panels import BAD, WATCH, WIDTH, Panel, number, series
-from grafana.queries import MODEL, PREDICTING, VERSION, Query, ledger, rate, ratio, select, total_rate
+from grafana.queries import MODEL, PREDICTING, VERSION, Query, ledger, limit, rate, ratio, select, total_rate
 
 
 def requests_by_status(*, width: int = WIDTH) -> Panel:
@@ -48,6 +48,27 @@ def predictions_by_version() -> Panel:
         ],
         unit="cps",
         stacked=True,
+    )
+
+
+def accuracy_lost() -> Panel:
+    """On Overview and on Drift and quality."""
+
+    def of_version(metric: str, *matchers: str) -> str:
+        return ledger(metric, MODEL, VERSION, *matchers, by="model, version")
+
+    baseline, value = of_version("leeway_accuracy_baseline"), 'bound="value"'
+    return series(
+        "Accuracy lost",
+        "Accuracy at the baseline minus accuracy now, estimated and realised. The red line is what is tolerated.",
+        [
+            Query(f"{baseline} - {of_version('leeway_accuracy_estimated', value)}", "{{version}} estimated"),
+            Query(f"{baseline} - {of_version('leeway_accuracy_realised', value)}", "{{version}} realised"),
+            Query(limit("tolerated_loss"), "tolerated"),
+        ],
+        unit="percentunit",
+        minimum=None,
+        bound="/^tolerated$/",
     )
 
 

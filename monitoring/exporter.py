@@ -230,8 +230,8 @@ def _alerts(connection: Connection, models: Iterable[str]) -> Iterator[Metric]:
     active = GaugeMetricFamily(
         "leeway_alert_active", "1 while an episode is open.", labels=("model", "name", "severity")
     )
-    for alert in alerts.find(connection, open_only=True):
-        active.add_metric((alert.model, alert.name, alert.severity), 1)
+    for of_episode in alerts.open_kinds(connection):
+        active.add_metric(of_episode, 1)
     total = CounterMetricFamily("leeway_alarms", "Alert episodes so far.", labels=("model", "name"))
     none_yet = {(model, name): 0 for model in models for name in EPISODES}  # what begins with 1 has not increased
     for (model, name), count in (none_yet | alerts.count_episodes(connection)).items():

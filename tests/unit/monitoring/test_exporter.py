@@ -92,6 +92,23 @@ def test_each_host_has_its_own_lag_the_worst_of_its_folders(ledger: Ledger, cloc
     assert seen["leeway_prediction_log_rows_total", (("host", "b"),)] == 30
 
 
+def test_every_open_alert_is_shown_however_many_there_are(ledger: Ledger, clock: FrozenClock) -> None:
+    with ledger.begin() as connection:
+        for number in range(120):
+            alerts.fire(
+                connection,
+                model=f"model-{number}",
+                version="",
+                name="drift",
+                severity=Severity.WARNING,
+                summary="moved",
+                detail={},
+                now=clock.now,
+            )
+    active = [value for (name, _), value in scrape(ledger, clock).items() if name == "leeway_alert_active"]
+    assert active == [1] * 120
+
+
 def test_what_waits_and_what_is_under_way(ledger: Ledger, clock: FrozenClock) -> None:
     _version(ledger, clock, approve=True)
     _version(ledger, clock, approve=False)
