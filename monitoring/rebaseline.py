@@ -143,7 +143,8 @@ def _traffic(
 
 def _of_span(old: Baseline, traffic: Traffic, seed: int) -> Baseline:
     """The `old` baseline with the rows of the span; words are those of their texts, where these are kept."""
-    worth = worth_of(traffic, old.strangeness(traffic.signals))
+    # by clients alone: its hours differ by the week's cycle, which `week` knows, and a burst is a small part of a span
+    worth = worth_of(replace(traffic, seconds=None), old.strangeness(traffic.signals))
     if worth * len(traffic) < LEAST_ROWS:
         raise InvalidInput(
             f"the {len(traffic)} answers of the span come from so few clients that they are worth "

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from monitoring.core.cli import open_ledger, open_registry
 from monitoring.core.cores import usable_cores
@@ -28,11 +29,13 @@ from service.edge import Edge
 from service.engine.classifier import RuntimeFactory
 from service.engine.recorder import Recorder
 from service.inference import Inference
+from service.lean import lean_routes
 from service.metrics import Metrics, StateCollector
 from service.routes import console, errors, feedback, health, labels, oip, operate, predict
 from service.serving import Serving
 from service.version import program_version
 
+ROUTES = (predict, oip, feedback, labels, health, operate, console)
 DESCRIPTION = (
     "Classify texts, send back what you learn about the answers, and steer which version answers. "
     "Every error has the shape `{error: {code, message, field}}`."
@@ -41,9 +44,10 @@ DESCRIPTION = (
 
 @dataclass(frozen=True)
 class Service:
-    """One serving process."""
+    """One serving process. A server calls `app`; `api` inside of it knows all routes and their OpenAPI document."""
 
-    app: FastAPI
+    app: ASGIApp
+    api: FastAPI
     context: Context
     spool: SpoolWriter
     controller: Controller
@@ -96,7 +100,15 @@ class Service:
             clock=clock,
         )
         controller = Controller(ledger, settings, owner=replica, clock=clock)
-        return cls(build_app(context), context, spool, controller)
+        api = build_api(context)
+        app = Edge(
+            api,
+            lean=lean_routes(routes.router for routes in ROUTES),
+            max_body_bytes=settings.server.max_body_bytes,
+            max_bodies_bytes=settings.server.max_bodies_bytes,
+            metrics=metrics,
+        )
+        return cls(app, api, context, spool, controller)
 
     def start(self) -> None:
         """Load what should serve, then run."""
@@ -114,21 +126,14 @@ class Service:
             steps.callback(self.controller.stop)
 
 
-def build_app(context: Context) -> FastAPI:
-    """The HTTP application around `context`."""
+def build_api(context: Context) -> FastAPI:
+    """All routes around `context`."""
     app = FastAPI(title="Leeway", version=program_version(), description=DESCRIPTION)
     app.state.context = context
     errors.install(app)
-    for routes in (predict, oip, feedback, labels, health, operate, console):
+    for routes in ROUTES:
         app.include_router(routes.router)
     app.include_router(console.front)
-    limits = context.settings.server
-    app.add_middleware(
-        Edge,
-        max_body_bytes=limits.max_body_bytes,
-        max_bodies_bytes=limits.max_bodies_bytes,
-        metrics=context.metrics,
-    )
     _declare_security(app)
     return app
 

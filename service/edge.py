@@ -1,4 +1,4 @@
-"""The outermost layer: refuses bodies that are too large before reading them whole, unpacks, and measures.
+"""The outermost layer: refuses too large bodies before reading them whole, unpacks, answers lean, and measures.
 
 It also bounds what all bodies together hold: many callers who send much, slowly, would else fill memory before the
 queue could refuse any of them.
@@ -7,23 +7,31 @@ queue could refuse any of them.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from fastapi import FastAPI, Request
+from starlette.types import Message, Receive, Scope, Send
 
 from monitoring.core.errors import InvalidInput, Overloaded, TooLarge
 from service.decoding import decoded
+from service.lean import LeanRoute
 from service.metrics import Metrics
-from service.routes.errors import response_to, status_of
+from service.routes.errors import response_to
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Edge:
-    """ASGI middleware. Bodies are small, so each is read whole here, and handed on in one piece."""
+    """The application as a server calls it. Bodies are small, so each is read whole here, and handed on in one piece.
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_bodies_bytes: int, metrics: Metrics) -> None:
-        self._app = app
+    What `lean` routes can answer, they do; everything else goes to `api`.
+    """
+
+    def __init__(
+        self, api: FastAPI, *, lean: Sequence[LeanRoute], max_body_bytes: int, max_bodies_bytes: int, metrics: Metrics
+    ) -> None:
+        self._api = api
+        self._lean = lean
         self._max_body_bytes = max_body_bytes
         self._max_bodies_bytes = max(max_bodies_bytes, max_body_bytes)
         self._held = 0  # bytes of all bodies under way
@@ -32,10 +40,10 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._api(scope, receive, send)
             return
         began = time.perf_counter()
-        status = 500  # what is answered further out when the application raises
+        status = 500  # what a server answers when the application raises
         held = [0]
 
         async def watched_send(message: Message) -> None:
@@ -46,25 +54,36 @@ class Edge:
 
         try:
             first = await self._whole_body(scope, receive, held)
-            await self._app(scope, _after(first, receive), watched_send)
+            if not await self._answered_lean(scope, receive, watched_send, first):
+                await self._api(scope, _after(first, receive), watched_send)
         except (InvalidInput, Overloaded) as error:
-            status = status_of(error)
             response = response_to(error, scope["path"])
             response.headers["Connection"] = "close"  # the rest of the body is not going to be read
-            await response(scope, receive, send)
+            await response(scope, receive, watched_send)
         finally:
             self._held -= held[0]
             method = scope["method"] if scope["method"] in METHODS else "other"
             self._metrics.request(_route_of(scope), method, status, time.perf_counter() - began)
+
+    async def _answered_lean(self, scope: Scope, receive: Receive, send: Send, first: Message) -> bool:
+        """Whether a lean route has answered."""
+        if scope["method"] != "POST" or first["type"] != "http.request":
+            return False
+        for route in self._lean:
+            if (parameters := route.parameters_of(scope["path"])) is not None:
+                scope["app"], scope["route"] = self._api, route
+                response = await route.answer(Request(scope, receive), parameters, first["body"])
+                await response(scope, receive, send)
+                return True
+        return False
 
     async def _whole_body(self, scope: Scope, receive: Receive, held: list[int]) -> Message:
         """The body as one message, or the news that the caller left. Raises InvalidInput or Overloaded.
 
         `held` counts what this request holds of the room for all bodies, for the caller to give back.
         """
-        headers = Headers(scope=scope)
-        announced = headers.get("content-length", "0")
-        self._check(int(announced) if announced.isdecimal() else 0)
+        announced, encoding = _about_the_body(scope)
+        self._check(announced)
         chunks, size, more = [], 0, True
         while more:
             message = await receive()
@@ -75,7 +94,6 @@ class Edge:
             self._check(size)
             self._hold(len(chunks[-1]), held)
             more = message.get("more_body", False)
-        encoding = headers.get("content-encoding", "")
         body = decoded(b"".join(chunks), encoding, limit=self._max_body_bytes) if encoding else b"".join(chunks)
         self._hold(max(len(body) - size, 0), held)
         return {"type": "http.request", "body": body, "more_body": False}
@@ -91,6 +109,17 @@ class Edge:
             raise TooLarge(
                 f"the body is larger than the limit of {self._max_body_bytes} bytes: send fewer texts at once"
             )
+
+
+def _about_the_body(scope: Scope) -> tuple[int, str]:
+    """Its announced length in bytes, 0 if there is none, and its Content-Encoding."""
+    length, encoding = 0, ""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            length = int(value)
+        elif name == b"content-encoding":
+            encoding = value.decode("latin-1")
+    return length, encoding
 
 
 def _after(first: Message, receive: Receive) -> Receive:

@@ -38,9 +38,11 @@ STATUS: Mapping[type[LeewayError], int] = {
     CallerGone: 499,  # nobody will read it; the code that proxies log
     LeewayError: 500,
 }
+AWAY = (OperationalError, InterfaceError, PoolTimeout)
+"""What a ledger raises that cannot be reached."""
 HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 UNREADABLE = "There was an error parsing the body"
-"""What FastAPI says of a body that is not UTF-8."""
+"""What FastAPI says of a body that is not UTF-8, or nested too deep."""
 NO_OBJECT = frozenset({"missing", "model_type", "model_attributes_type"})
 RETRY_AFTER_SECONDS = 1
 MOST_TOLD = 3
@@ -48,12 +50,28 @@ MOST_TOLD = 3
 
 def install(app: FastAPI) -> None:
     """Answer every error of `app` in the one shape."""
-    app.add_exception_handler(LeewayError, _leeway_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    for away in (OperationalError, InterfaceError, PoolTimeout):
-        app.add_exception_handler(away, _ledger_error)
-    app.add_exception_handler(Exception, _unexpected_error)
+    for kind in (LeewayError, RequestValidationError, HTTPException, *AWAY, Exception):
+        app.add_exception_handler(kind, _handle)
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    return respond(error, request.method, request.url.path)
+
+
+def respond(error: Exception, method: str, path: str) -> Response:
+    """The answer that tells the caller about any `error`; the log gets what callers could not help."""
+    if isinstance(error, LeewayError):
+        return response_to(error, path)
+    if isinstance(error, RequestValidationError):
+        return _validation_error(error, path)
+    if isinstance(error, HTTPException):
+        return _http_error(error, method, path)
+    if isinstance(error, AWAY):
+        log.error("the ledger failed during %s %s: %s", method, path, error)
+        message = "the ledger cannot be reached just now; nothing was changed, try again"
+        return _refusal(path, 503, "ledger_unavailable", message, None, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+    log.error("unexpected error in %s %s", method, path, exc_info=error)
+    return _refusal(path, 500, "internal_error", "something broke here; the server's log says what", None)
 
 
 def status_of(error: LeewayError) -> int:
@@ -73,13 +91,7 @@ def response_to(error: LeewayError, path: str) -> Response:
     return _refusal(path, status_of(error), error.code, error.message, error.field, headers)
 
 
-async def _leeway_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, LeewayError)
-    return response_to(error, request.url.path)
-
-
-async def _validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+def _validation_error(error: RequestValidationError, path: str) -> Response:
     found = error.errors()
     if found[0]["type"] == "json_invalid":
         reason = str(found[0].get("ctx", {}).get("error", "it cannot be read"))
@@ -87,39 +99,26 @@ async def _validation_error(request: Request, error: Exception) -> Response:
             f"the body is not valid JSON at character {found[0]['loc'][-1]} ({reason[:1].lower()}{reason[1:]}): "
             "check its quotes, commas and brackets"
         )
-        return _refusal(request.url.path, 400, "invalid_json", message, None)
+        return _refusal(path, 400, "invalid_json", message, None)
     names = [field_name(fault["loc"]) for fault in found]
     if found[0]["type"] in NO_OBJECT and names[0] is None:  # the body as a whole
         message = "the body is missing or not a JSON object: send one with Content-Type: application/json"
-        return _refusal(request.url.path, 422, errors.InvalidInput.code, message, None)
+        return _refusal(path, 422, errors.InvalidInput.code, message, None)
     told = [tell(name or "the body", fault) for name, fault in zip(names, found, strict=True)]
     message = "; ".join(told[:MOST_TOLD]) + (f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else "")
-    return _refusal(request.url.path, 422, errors.InvalidInput.code, message, names[0])
+    return _refusal(path, 422, errors.InvalidInput.code, message, names[0])
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+def _http_error(error: HTTPException, method: str, path: str) -> Response:
     message = str(error.detail)
     if error.status_code == 404:
-        message = f"there is nothing at {request.url.path}; /docs lists what there is"
+        message = f"there is nothing at {path}; /docs lists what there is"
     elif error.status_code == 405:
-        message = f"{request.method} is not possible at {request.url.path}; /docs lists what is"
+        message = f"{method} is not possible at {path}; /docs lists what is"
     elif message == UNREADABLE:
         message = "the body cannot be read: send JSON in UTF-8"
     code = HTTP_CODES.get(error.status_code, "http_error")
-    return _refusal(request.url.path, error.status_code, code, message, None, error.headers)
-
-
-async def _ledger_error(request: Request, error: Exception) -> Response:
-    log.error("the ledger failed during %s %s: %s", request.method, request.url.path, error)
-    message = "the ledger cannot be reached just now; nothing was changed, try again"
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return _refusal(request.url.path, 503, "ledger_unavailable", message, None, headers)
-
-
-async def _unexpected_error(request: Request, error: Exception) -> Response:
-    log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
-    return _refusal(request.url.path, 500, "internal_error", "something broke here; the server's log says what", None)
+    return _refusal(path, error.status_code, code, message, None, error.headers)
 
 
 def field_name(location: Sequence[int | str]) -> str | None:

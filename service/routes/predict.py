@@ -11,15 +11,16 @@ from monitoring.core.types import Principal, Role
 from service.auth import SECURITY, require
 from service.context import context_of
 from service.engine.work import Answer
+from service.lean import TIMEOUT, LeanRoute
 from service.schemas import ERRORS, PredictRequest, PredictResponse, check_texts
 
-router = APIRouter(tags=["inference"])
+router = APIRouter(tags=["inference"], route_class=LeanRoute)
 
 Predictor = Annotated[Principal, Depends(require(Role.PREDICT))]
 Timeout = Annotated[
     float | None,
     Header(
-        alias="X-Request-Timeout",
+        alias=TIMEOUT,
         gt=0,
         allow_inf_nan=False,
         description="seconds after which the answer is of no use: the texts then leave the queue, and it is 504; at "

@@ -255,7 +255,7 @@ def _happen(running: Running) -> None:
 
 def _knock(running: Running) -> None:
     """At every route with every method it has: the most that `route`, `method` and `status` can multiply to."""
-    for route in running.service.app.routes:
+    for route in running.service.api.routes:
         if isinstance(route, APIRoute):
             for method in route.methods:
                 running.http.request(method, re.sub(r"{[^}]+}", "x", route.path))
