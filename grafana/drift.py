@@ -8,7 +8,7 @@ from grafana.board import DRIFT, board
 from grafana.meanings import SIGNAL_STATES, TOLERATED_LOSS, VERDICTS
 from grafana.panels import BAD, BUSY, QUIET, WATCH, Panel, distribution, number, series, states_over_time
 from grafana.queries import MODEL, VERSION, Query, ledger, limit, mean, select, total_rate
-from grafana.shared import answered_and_watched
+from grafana.shared import accuracy_lost, answered_and_watched
 
 VERSIONS = "model, version"
 SIGNALS = "model, signal"  # of the champion alone
@@ -167,18 +167,7 @@ def _quality() -> list[Panel]:
             maximum=1,
             dashed="/ (low|high|baseline)$/",
         ),
-        series(
-            "Accuracy lost",
-            "Accuracy at the baseline minus accuracy now, estimated and realised. The red line is what is tolerated.",
-            [
-                Query(f"{baseline} - {_of_version('leeway_accuracy_estimated', BOUND_VALUE)}", "{{version}} estimated"),
-                Query(f"{baseline} - {_of_version('leeway_accuracy_realised', BOUND_VALUE)}", "{{version}} realised"),
-                Query(limit("tolerated_loss"), "tolerated"),
-            ],
-            unit="percentunit",
-            minimum=None,
-            bound="/^tolerated$/",
-        ),
+        accuracy_lost(),
         series(
             "Proof of loss",
             "Log e-value against 'accuracy is within what is tolerated', by labels. At the red line it is proven.",

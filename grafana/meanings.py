@@ -6,6 +6,7 @@ from grafana.panels import BAD, BUSY, QUIET, WATCH
 
 LATENCY_OBJECTIVE = 0.2  # seconds; rollout.latency_slo_ms
 ERROR_BUDGET, SLOW_BUDGET = 0.001, 0.01  # shares of requests
+REFUSED_TICKET, REFUSED_PAGE = 0.05, 0.5  # shares of the requests for predictions
 TICKET, PAGE = 3.0, 6.0  # burn rates at which alerts come: over a day, over six hours
 STALE, LOST = 60.0, 300.0  # seconds without a look; the second is the alert's limit
 LAGGING = 600.0  # seconds until the prediction log's lag is an alert

@@ -126,8 +126,8 @@ def _log() -> list[Panel]:
     return [
         series(
             "Log lag",
-            "Time since every spooled prediction was in the prediction log. At the red line the alert comes.",
-            [Query(f"max({select('leeway_prediction_log_lag_seconds')})", "lag")],
+            "Time since all that a host had spooled was in the prediction log. At the red line the alert comes.",
+            [Query(f"max by (host) ({select('leeway_prediction_log_lag_seconds')})", "{{host}}")],
             unit="s",
             limits=[(STALE, WATCH), (LAGGING, BAD)],
             width=6,
@@ -166,7 +166,7 @@ def _log() -> list[Panel]:
             "Rows per second that serving wrote to its spools, that the monitor brought into the log, and lost ones.",
             [
                 Query(total_rate("leeway_spool_rows_total"), "written"),
-                Query(f"max({rate('leeway_prediction_log_rows_total')})", "shipped"),
+                Query(f"sum(max by (host) ({rate('leeway_prediction_log_rows_total')}))", "shipped"),
                 Query(total_rate("leeway_spool_dropped_rows_total"), "dropped"),
             ],
             unit="cps",

@@ -28,13 +28,18 @@ from grafana.queries import (
     by_state,
     growth,
     ledger,
-    limit,
     quantile,
     ratio,
     select,
     total_rate,
 )
-from grafana.shared import candidates_waiting, predictions_by_version, requests_by_status
+from grafana.shared import (
+    accuracy_lost,
+    candidates_waiting,
+    predictions_by_version,
+    requests_by_status,
+    requests_refused,
+)
 
 REQUESTS = "leeway_http_requests_total"
 FAILED = 'status=~"5.."'
@@ -158,7 +163,8 @@ def _service() -> list[Panel]:
     failed = ratio(f"({total_rate(REQUESTS, ASKED, FAILED)} or vector(0))", total_rate(REQUESTS, ASKED))
     fast = ratio(total_rate(f"{DURATION}_bucket", PREDICTING, FAST), total_rate(f"{DURATION}_count", PREDICTING))
     return [
-        requests_by_status(),
+        requests_by_status(width=6),
+        requests_refused(width=6),
         series(
             "Latency of predictions",
             "From request line to last byte, for the prediction routes. The dashed line is the objective of 200 ms.",
@@ -169,6 +175,7 @@ def _service() -> list[Panel]:
             ],
             unit="s",
             limits=[(LATENCY_OBJECTIVE, BAD)],
+            width=6,
         ),
         series(
             "Budget burn",
@@ -182,6 +189,7 @@ def _service() -> list[Panel]:
             unit="none",
             maximum=30,
             limits=[(TICKET, WATCH), (PAGE, BAD)],
+            width=6,
         ),
     ]
 
@@ -206,18 +214,7 @@ def _models() -> list[Panel]:
             maximum=1,
             dashed="/ baseline$/",
         ),
-        series(
-            "Accuracy lost",
-            "Accuracy at the baseline minus accuracy now. The red line is what the settings tolerate.",
-            [
-                Query(f"{baseline} - {of_version('leeway_accuracy_estimated')}", "{{version}} estimated"),
-                Query(f"{baseline} - {of_version('leeway_accuracy_realised')}", "{{version}} realised"),
-                Query(limit("tolerated_loss"), "tolerated"),
-            ],
-            unit="percentunit",
-            minimum=None,
-            bound="/^tolerated$/",
-        ),
+        accuracy_lost(),
         states_over_time(
             "Verdict",
             "The verdict on each window of each champion. Drift is a move beyond the leeway; notice, one within it.",

@@ -9,7 +9,7 @@ from typing import Literal
 INSTANCES = ('job=~"$job"', 'instance=~"$instance"')
 MODEL = 'model=~"$model"'
 VERSION = 'version=~"$version"'
-ASKED = 'route!~"/metrics|/health|/v2/health/.*"'  # what callers ask: a probe that is told "not yet" is no error
+ASKED = 'route!~"/metrics|/health|/v2/.*/(live|ready)"'  # what callers ask: a probe that is told "not yet" is no error
 PREDICTING = 'route=~".*/(predict|infer)"'
 
 

@@ -8,7 +8,7 @@ from grafana.board import SERVING, board
 from grafana.meanings import LATENCY_OBJECTIVE
 from grafana.panels import BAD, BUSY, WATCH, Panel, distribution, listing, number, series
 from grafana.queries import MODEL, PREDICTING, VERSION, Query, mean, quantile, rate, ratio, select, total_rate
-from grafana.shared import predictions_by_version, requests_by_status
+from grafana.shared import predictions_by_version, requests_by_status, requests_refused
 
 DURATION = "leeway_request_duration_seconds"
 STAGES = "leeway_stage_duration_seconds"
@@ -92,12 +92,14 @@ def _padding() -> str:
 
 def _requests() -> list[Panel]:
     return [
-        requests_by_status(),
+        requests_by_status(width=6),
+        requests_refused(width=6),
         series(
             "Requests by route",
             "Every HTTP request by its route; what no route takes is `unmatched`.",
             [Query(f"topk(5, {total_rate('leeway_http_requests_total', by='route')})", "{{route}}")],
             unit="reqps",
+            width=6,
         ),
         series(
             "Texts without an answer",
@@ -111,6 +113,7 @@ def _requests() -> list[Panel]:
             unit="cps",
             reach=1,
             limits=[(0.1, WATCH)],
+            width=6,
         ),
         series(
             "Latency of predictions",

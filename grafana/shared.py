@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from grafana.panels import WATCH, WIDTH, Panel, number, series
-from grafana.queries import MODEL, VERSION, Query, ledger, rate, total_rate
+from grafana.meanings import REFUSED_PAGE, REFUSED_TICKET
+from grafana.panels import BAD, WATCH, WIDTH, Panel, number, series
+from grafana.queries import MODEL, PREDICTING, VERSION, Query, ledger, limit, rate, ratio, select, total_rate
 
 
-def requests_by_status() -> Panel:
+def requests_by_status(*, width: int = WIDTH) -> Panel:
     """On Overview and Serving."""
     return series(
         "Requests by status",
@@ -14,6 +15,24 @@ def requests_by_status() -> Panel:
         [Query(total_rate("leeway_http_requests_total", by="status"), "{{status}}")],
         unit="reqps",
         stacked=True,
+        width=width,
+    )
+
+
+def requests_refused(*, width: int = WIDTH) -> Panel:
+    """On Overview and Serving."""
+    refused = select("leeway_http_requests_total", 'status="429"')
+    predicting = select("leeway_http_requests_total", PREDICTING)
+    asked = f"sum(rate({predicting}[$__rate_interval]) or rate({refused}[$__rate_interval]))"
+    return series(
+        "Refused",
+        "Share of the requests for predictions that got 429. The dashed lines are where a ticket comes if it goes on "
+        "for a quarter of an hour, and a page if it goes on for five minutes.",
+        [Query(ratio(f"(sum(rate({refused}[$__rate_interval])) or vector(0))", asked), "refused")],
+        unit="percentunit",
+        maximum=1,
+        limits=[(REFUSED_TICKET, WATCH), (REFUSED_PAGE, BAD)],
+        width=width,
     )
 
 
@@ -29,6 +48,27 @@ def predictions_by_version() -> Panel:
         ],
         unit="cps",
         stacked=True,
+    )
+
+
+def accuracy_lost() -> Panel:
+    """On Overview and on Drift and quality."""
+
+    def of_version(metric: str, *matchers: str) -> str:
+        return ledger(metric, MODEL, VERSION, *matchers, by="model, version")
+
+    baseline, value = of_version("leeway_accuracy_baseline"), 'bound="value"'
+    return series(
+        "Accuracy lost",
+        "Accuracy at the baseline minus accuracy now, estimated and realised. The red line is what is tolerated.",
+        [
+            Query(f"{baseline} - {of_version('leeway_accuracy_estimated', value)}", "{{version}} estimated"),
+            Query(f"{baseline} - {of_version('leeway_accuracy_realised', value)}", "{{version}} realised"),
+            Query(limit("tolerated_loss"), "tolerated"),
+        ],
+        unit="percentunit",
+        minimum=None,
+        bound="/^tolerated$/",
     )
 
 

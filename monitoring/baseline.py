@@ -18,9 +18,10 @@ from scipy.special import expit, logit
 from monitoring.core.errors import BrokenBundle, InvalidInput
 from monitoring.core.signals import PROJECTED, SIGNALS, Floats, Predictions
 from monitoring.core.types import Interval
-from monitoring.signals import DETECTOR_SCORES, DOUBT, STRANGE, count_phrases, count_words, novelty
+from monitoring.signals import DETECTOR_SCORES, DOUBT, STRANGE, WordCounts, novelty
 from monitoring.stats.binning import count_bins
 from monitoring.stats.calibration import debiased_ece, smooth_ece, top_label_brier, wilson_interval
+from monitoring.stats.cycle import WeeklyHistogram
 from monitoring.stats.design_effect import shared_worth
 from monitoring.stats.estimation import AccuracyEstimator
 from monitoring.stats.logistic import logistic_posterior
@@ -30,8 +31,6 @@ from monitoring.stats.two_sample import FeatureMoments, RandomFeatures, median_b
 
 FORMAT = 1
 MAX_ROWS = 20_000
-MAX_WORDS = 20_000
-MAX_PHRASES = 10_000
 MAX_SAMPLE = 1_500
 FEATURES = 128
 LEAST_TO_WHITEN = 2 * FEATURES
@@ -52,6 +51,9 @@ class Baseline:
     `calibration` are those of the hold-out's `labelled` rows, nan without; `meaning` (2,) what a confidence was worth
     among them: intercept and slope of the log-odds of being right on those of the confidence. `worth`: how many
     independent rows one of the n is worth, less than 1 where they are traffic of returning clients.
+
+    Where the rows are traffic, `own_words` are those of their texts, where these are kept, and `week` counts the scores
+    of their whole span by hour of the week, in the bins of `edges`: a detector begins with it.
     """
 
     classes: tuple[str, ...]
@@ -74,6 +76,13 @@ class Baseline:
     total_phrases: int
     sample: NDArray[np.float16]
     worth: float = 1.0
+    own_words: WordCounts | None = None
+    week: WeeklyHistogram | None = None
+
+    @property
+    def usual_words(self) -> WordCounts:
+        """What the words of traffic are held against: those of the rows' own texts, or else the training texts'."""
+        return self.own_words or WordCounts(self.words, self.total_words, self.phrases, self.total_phrases)
 
     @property
     def expected_accuracy(self) -> float:
@@ -167,10 +176,9 @@ def build_baseline(
         raise InvalidInput("a baseline needs hold-out and validation rows: give more data", field="predictions")
     rng = np.random.default_rng(seed)
     kept = _sample(len(predictions), MAX_ROWS, rng)
-    word_counts, phrase_counts = count_words(vocabulary), count_phrases(vocabulary)
-    words = dict(word_counts.most_common(MAX_WORDS))
+    training = WordCounts.of(vocabulary)
     signals = {name: predictions.signal(name)[kept] for name in SIGNALS}
-    signals["vocabulary"] = novelty((texts[row] for row in kept), words)
+    signals["vocabulary"] = novelty((texts[row] for row in kept), training.words)
     surprise = _surprise(edges_from.predicted, len(classes))
     apart = {name: edges_from.signal(name) for name in SIGNALS}
     strangeness = Strangeness.of(apart, STRANGE)
@@ -198,10 +206,10 @@ def build_baseline(
         features=features,
         moments=FeatureMoments.of(features.transform(projected)),
         estimator=AccuracyEstimator.fit(table[is_labelled], correct, reference=table),
-        words=words,
-        total_words=word_counts.total(),
-        phrases=dict(phrase_counts.most_common(MAX_PHRASES)),
-        total_phrases=phrase_counts.total(),
+        words=training.words,
+        total_words=training.total_words,
+        phrases=training.phrases,
+        total_phrases=training.total_phrases,
         sample=projected[_sample(len(projected), MAX_SAMPLE, rng)].astype(np.float16),
     )
 
@@ -279,6 +287,7 @@ def _to_arrays(baseline: Baseline) -> dict[str, NDArray[Any]]:
         "worth": baseline.worth,
         "accuracy": vars(baseline.accuracy),
         "calibration": dict(baseline.calibration),
+        "own_words": None if baseline.own_words is None else vars(baseline.own_words),
     }
     groups: dict[str, Mapping[str, NDArray[Any]]] = {
         "signals": baseline.signals,
@@ -287,6 +296,7 @@ def _to_arrays(baseline: Baseline) -> dict[str, NDArray[Any]]:
         "moments": {"mean": baseline.moments.mean, "covariance": baseline.moments.covariance},
         "estimator": baseline.estimator.to_arrays(),
         "features": baseline.features.to_arrays(),
+        "week": {} if baseline.week is None else baseline.week.to_arrays(),
     }
     arrays = {f"{group}/{name}": values for group, members in groups.items() for name, values in members.items()}
     return arrays | {
@@ -306,7 +316,7 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Baseline:
     def group(name: str) -> dict[str, NDArray[Any]]:
         return {key.removeprefix(f"{name}/"): arrays[key] for key in arrays if key.startswith(f"{name}/")}
 
-    n = int(arrays["class_counts"].sum())
+    n, week, own_words = int(arrays["class_counts"].sum()), group("week"), text.get("own_words")
     return Baseline(
         classes=tuple(text["classes"]),
         n=n,
@@ -328,4 +338,6 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Baseline:
         total_phrases=int(text.get("total_phrases", 0)),
         sample=arrays["sample"] if "sample" in arrays else np.empty((0, PROJECTED), dtype=np.float16),
         worth=float(text.get("worth", 1.0)),
+        own_words=WordCounts(**own_words) if own_words else None,
+        week=WeeklyHistogram.from_arrays(week) if week else None,
     )

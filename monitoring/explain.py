@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from monitoring.baseline import MAX_PHRASES, Baseline
+from monitoring.baseline import Baseline
 from monitoring.clusters import new_clusters
 from monitoring.signals import Traffic
 from monitoring.slice_values import UsualValues, moved_values
@@ -32,12 +32,12 @@ def explain(baseline: Baseline, window: Traffic, usual: UsualValues, rng: np.ran
     like the baseline. `words` and `phrases` are empty where texts are not kept.
     """
     read = rng.choice(len(window), size=MAX_TEXTS, replace=False) if len(window) > MAX_TEXTS else range(len(window))
-    texts = [window.texts[row] for row in read]
+    texts, usual_words = [window.texts[row] for row in read], baseline.usual_words
     return {
         "classes": moved_classes(baseline, window),
-        "words": moved_words(baseline.words, baseline.total_words, texts),
+        "words": moved_words(usual_words.words, usual_words.total_words, texts),
         "phrases": moved_phrases(
-            baseline.phrases, baseline.total_phrases, texts, complete=len(baseline.phrases) < MAX_PHRASES
+            usual_words.phrases, usual_words.total_phrases, texts, complete=usual_words.all_phrases
         ),
         "clusters": new_clusters(baseline, window, rng),
         "slices": moved_values(usual, baseline, window),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -21,8 +21,8 @@ from monitoring.core.ledger.database import Ledger
 from monitoring.core.settings import Settings
 from monitoring.core.types import Clock
 from monitoring.episodes import EPISODES
-from monitoring.families import OF_A_VERSION, add
-from monitoring.shipping import Shipped, last_shipment
+from monitoring.families import OF_A_VERSION, add, gauge
+from monitoring.shipping import Shipped, shipments
 from monitoring.work_metrics import job_metrics, rollout_metrics, version_metrics
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def read_metrics(connection: Connection, *, now: datetime) -> Iterator[Metric]:
     yield from rollout_metrics(connection, known, models)
     yield from job_metrics(connection, models, now)
     yield _last_ticks(connection)
-    yield from _log(last_shipment(connection), now)
+    yield from _log(shipments(connection).values(), now)
     yield _one("leeway_outbox_waiting", "Notifications not delivered yet.", alerts.count_undelivered(connection))
 
 
@@ -230,8 +230,8 @@ def _alerts(connection: Connection, models: Iterable[str]) -> Iterator[Metric]:
     active = GaugeMetricFamily(
         "leeway_alert_active", "1 while an episode is open.", labels=("model", "name", "severity")
     )
-    for alert in alerts.find(connection, open_only=True):
-        active.add_metric((alert.model, alert.name, alert.severity), 1)
+    for of_episode in alerts.open_kinds(connection):
+        active.add_metric(of_episode, 1)
     total = CounterMetricFamily("leeway_alarms", "Alert episodes so far.", labels=("model", "name"))
     none_yet = {(model, name): 0 for model in models for name in EPISODES}  # what begins with 1 has not increased
     for (model, name), count in (none_yet | alerts.count_episodes(connection)).items():
@@ -252,15 +252,18 @@ def _last_ticks(connection: Connection) -> Metric:
     return metric
 
 
-def _log(shipped: Shipped, now: datetime) -> Iterator[Metric]:
-    if shipped.at is not None:
-        lag = (now - shipped.at).total_seconds()
-        yield _one(
-            "leeway_prediction_log_lag_seconds", "Since all spooled predictions were in the table.", max(lag, 0.0)
-        )
-    rows = CounterMetricFamily("leeway_prediction_log_rows", "Rows shipped to the prediction log.")
-    rows.add_metric([], shipped.rows)
-    yield rows
+def _log(places: Collection[Shipped], now: datetime) -> Iterator[Metric]:
+    """Of each host; of several places on one host the worst lag, and the rows together."""
+    lags = gauge("leeway_prediction_log_lag_seconds", "Since all of a host's spool was in the table.", "host")
+    rows = CounterMetricFamily(
+        "leeway_prediction_log_rows", "Rows that a host has shipped to the prediction log.", labels=("host",)
+    )
+    for host in sorted({place.host for place in places}):
+        here = [place for place in places if place.host == host]
+        lag = (now - min(place.at for place in here)).total_seconds()
+        lags.add_metric((host,), max(lag, 0.0))
+        rows.add_metric((host,), sum(place.rows for place in here))
+    yield from (lags, rows)
 
 
 def _one(name: str, text: str, value: float) -> Metric:

@@ -196,9 +196,10 @@ class Monitor:
         baseline = self._baseline(version, change)
         kept = None if before.reign != reign or detector is None else _read_detector(detector)
         if kept is None or kept.threshold != self._budget.sequential_threshold:
-            kept = EDetector.start(baseline.edges, baseline.scores(), self._budget.sequential_threshold)
+            kept = EDetector.start(baseline.edges, baseline.scores(), self._budget.sequential_threshold, baseline.week)
+        usual_since = reign.since if change is None else change.since
         return look(
-            Champion(version, reign, state.promoted_at or version.created_at, baseline, kept),
+            Champion(version, reign, state.promoted_at or version.created_at, usual_since, baseline, kept),
             taken.rows,
             dataclasses.replace(before.under(reign), commit=taken.commit, feedback=taken.feedback),
             ledger=self._ledger,

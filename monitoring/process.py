@@ -25,13 +25,14 @@ from monitoring.exporter import LedgerCollector, RoutineMetrics, registry_of
 from monitoring.monitor import Monitor
 from monitoring.profiles import merge_packed
 from monitoring.scheduler import Routine, Scheduler, floor_time
-from monitoring.shipping import ship
+from monitoring.shipping import ROUTINE, Place, forget_silent, leave, ship
 
 log = logging.getLogger(__name__)
 
 MAINTENANCE = timedelta(hours=1)
 OUTBOX = timedelta(seconds=1)
 TICKS_KEPT = timedelta(days=1)
+SILENT_HOST = timedelta(days=1)
 DAY = timedelta(days=1)
 WINDOWS_KEPT = 7 * DAY
 
@@ -45,6 +46,7 @@ class Routines:
         self._ledger = ledger
         self._now = clock
         counted = bounds(settings.log.counted_per_minute, settings.log.repeats_per_hour, settings.log.counted_share)
+        self._place = Place.at(settings.spool_dir, host=socket.gethostname())
         self._log = PredictionLog(settings.log_url, admission=Admission(counted))
         registry = open_registry(settings, ledger)
         self._monitor = Monitor(ledger=ledger, log=self._log, registry=registry, settings=settings)
@@ -53,7 +55,7 @@ class Routines:
         """Shipping, watching, retraining by schedule, alerts, and keeping house."""
         settings = self._settings
         routines = [
-            Routine("ship", timedelta(seconds=settings.log.ship_seconds), self._ship),
+            Routine(ROUTINE, timedelta(seconds=settings.log.ship_seconds), self._ship, lambda: [self._place.id], True),
             Routine("watch", timedelta(seconds=settings.monitor.interval_seconds), self._watch, self._models),
             Routine("outbox", OUTBOX, self._deliver, self._waiting_outbox),
             Routine("maintain", MAINTENANCE, self._maintain),
@@ -63,12 +65,13 @@ class Routines:
         return routines
 
     def _ship(self, _: str) -> None:
-        ship(self._log, self._settings.spool_dir, self._ledger, self._now)
+        ship(self._log, self._place, self._ledger, self._now)
 
     def ship_rest(self) -> None:
         """Ship once more: where this process ends with its disk, as in a pod, what then waits in the spool is lost."""
         try:
             self._ship("")
+            leave(self._place, self._ledger)
         except Exception:
             log.exception("what was answered last waits in the spool")
 
@@ -99,6 +102,7 @@ class Routines:
         profiles_since, folded_before = now - settings.monitor.profile_days * DAY, floor_time(now - WINDOWS_KEPT, DAY)
         in_ledger: Mapping[str, Callable[[Connection], object]] = {
             "old runs": lambda connection: ticks.forget(connection, before=now - TICKS_KEPT),
+            "hosts that are gone": lambda connection: forget_silent(connection, before=now - SILENT_HOST),
             "window profiles into days": lambda connection: profiles.fold_days(
                 connection, before=folded_before, merge=merge_packed
             ),

@@ -4,6 +4,11 @@ They are out of training by construction. What is usual changes; what is good en
 be kept, what a confidence is worth, and what the estimate learnt from labels stay those of the hold-out. So a span in
 which accuracy was low already cannot be declared normal. Bins and directions that were frozen apart from the hold-out
 stay, too: they are just as apart from this traffic. Detector, windows and slices start anew at the change.
+
+What the span shows of the week's cycle is kept with it, read from its rows once: detector and windows rank by it from
+the first answer on. The null goes with it: within each hour of the week, the span's answers are exchangeable with those
+that come after the change. Rows that came between the two are vouched for by nobody: the detector leaves them out;
+windows, which are held against their own last weeks as ever, do not.
 """
 
 from __future__ import annotations
@@ -13,9 +18,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
 from sqlalchemy import Connection
 
-from monitoring.baseline import MAX_SAMPLE, Baseline
+from monitoring.baseline import MAX_SAMPLE, Baseline, detector_scores
 from monitoring.core import bundle as bundles
 from monitoring.core.errors import Conflict, InvalidInput, NotReady
 from monitoring.core.ledger import alerts, baselines, verdicts, versions
@@ -28,14 +34,18 @@ from monitoring.core.types import ModelState, ModelVersion, Verdict
 from monitoring.detect import worth_of
 from monitoring.episodes import DRIFT
 from monitoring.in_force import load_baseline
-from monitoring.intake import Reign, read_span
-from monitoring.signals import Traffic
+from monitoring.intake import STREAM_COLUMNS, Reign, predicted_of, read_span, seconds_of, signals_of
+from monitoring.signals import Traffic, WordCounts
+from monitoring.stats.binning import bin_count, bin_indices
+from monitoring.stats.cycle import HOURS, WeeklyHistogram
 from monitoring.weekly import with_rows_of
 
 LEAST_ROWS = 300
 """Fewer answers, or what so many by few clients are worth, are no measure."""
 MOST_REPORTS = 10_000
-A_WEEK = timedelta(days=7)
+MOST_A_DAY = 50_000
+"""Of more, the week's cycle is read from a random part."""
+A_DAY, A_WEEK = timedelta(days=1), timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,9 @@ def change_baseline(
     if drifted is not None and not accept_drift:
         raise Conflict(f"{drifted}: choose a span without, or accept it with --accept-drift if that is the new normal")
     old = load_baseline(registry, version, before)
-    made, clients = _of_span(old, _traffic(log, settings, version, since, min(until, now)), settings.monitor.seed)
+    end, newest = min(until, now), log.last_commit()
+    made = _of_span(old, _traffic(log, settings, version, since, end, newest), settings.monitor.seed)
+    made = replace(made, week=_week_of(old, log, version, since, end, newest))
     content = made.to_bytes()
     digest = hashlib.sha256(content).hexdigest()
     uri = registry.storage.put_bytes(f"baselines/{model}/{digest[:20]}.npz", content)
@@ -104,19 +116,21 @@ def change_baseline(
             uri=uri,
             sha256=digest,
             since=since,
-            until=min(until, now),
+            until=end,
             n=made.n,
             old=f"{version.bundle_uri}/{bundles.BASELINE}" if before is None else before.uri,
             actor=actor,
             reason=reason.strip(),
             now=now,
         )
-    return Changed(version, done, tuple(_notes(made, clients, done, drifted)))
+    return Changed(version, done, tuple(_notes(made, done, drifted)))
 
 
-def _traffic(log: PredictionLog, settings: Settings, version: ModelVersion, since: datetime, end: datetime) -> Traffic:
+def _traffic(
+    log: PredictionLog, settings: Settings, version: ModelVersion, since: datetime, end: datetime, newest: int
+) -> Traffic:
     kept = settings.log.text == "store"
-    traffic = read_span(log, Reign(version.id, since), since, end, until_commit=log.last_commit(), texts_kept=kept)
+    traffic = read_span(log, Reign(version.id, since), since, end, until_commit=newest, texts_kept=kept)
     rows = 0 if traffic is None else len(traffic)
     if traffic is None or rows < LEAST_ROWS:
         raise InvalidInput(
@@ -127,8 +141,8 @@ def _traffic(log: PredictionLog, settings: Settings, version: ModelVersion, sinc
     return traffic
 
 
-def _of_span(old: Baseline, traffic: Traffic, seed: int) -> tuple[Baseline, float]:
-    """The `old` baseline with the rows of the span, and how many independent rows one of them is worth."""
+def _of_span(old: Baseline, traffic: Traffic, seed: int) -> Baseline:
+    """The `old` baseline with the rows of the span; words are those of their texts, where these are kept."""
     worth = worth_of(traffic, old.strangeness(traffic.signals))
     if worth * len(traffic) < LEAST_ROWS:
         raise InvalidInput(
@@ -139,7 +153,35 @@ def _of_span(old: Baseline, traffic: Traffic, seed: int) -> tuple[Baseline, floa
     rng = np.random.default_rng(seed)
     some = np.sort(rng.choice(len(traffic), size=min(MAX_SAMPLE, len(traffic)), replace=False))
     sample = traffic.projected[some].astype(np.float16)
-    return replace(with_rows_of(old, traffic), sample=sample, worth=worth), worth
+    texts = [text for text in traffic.texts if text is not None]
+    said = WordCounts.of(texts) if len(texts) == len(traffic) else None
+    return replace(with_rows_of(old, traffic), sample=sample, worth=worth, own_words=said)
+
+
+def _week_of(
+    old: Baseline, log: PredictionLog, version: ModelVersion, since: datetime, end: datetime, newest: int
+) -> WeeklyHistogram:
+    """What the span shows of the week's cycle, read a day at a time; the bins are the old baseline's, which stay."""
+    week = WeeklyHistogram.empty(len(old.edges), max(map(bin_count, old.edges.values())))
+    reign, start = Reign(version.id, since), since
+    while start < end:
+        day = start, min(start + A_DAY, end)
+        rows: pa.Table = reign.stream(
+            log.read(
+                version=version.id,
+                until_commit=newest,
+                within=day,
+                evidence_only=True,
+                at_most=MOST_A_DAY,
+                columns=STREAM_COLUMNS,
+            )
+        )
+        if len(rows):
+            scores = detector_scores(old, predicted_of(rows), signals_of(rows))
+            bins = np.stack([bin_indices(scores[name], edges) for name, edges in old.edges.items()])
+            week.add_span(seconds_of(rows), bins)
+        start = day[1]
+    return week
 
 
 def _drift_within(connection: Connection, version: ModelVersion, since: datetime, until: datetime) -> str | None:
@@ -160,12 +202,18 @@ def _drift_within(connection: Connection, version: ModelVersion, since: datetime
     return None
 
 
-def _notes(made: Baseline, worth: float, change: BaselineChange, drifted: str | None) -> list[str]:
+def _notes(made: Baseline, change: BaselineChange, drifted: str | None) -> list[str]:
     told = ["accuracy, confidences and the estimate are still held against the version's hold-out"]
-    if worth < 1.0:
-        told.append(f"its rows come from returning clients and count as {worth * made.n:,.0f}")
+    if made.worth < 1.0:
+        told.append(f"its rows come from returning clients and count as {made.worth * made.n:,.0f}")
+    known = 0 if made.week is None else made.week.learned()
+    if known < HOURS:
+        told.append(
+            f"of the week's cycle it shows {known} of {HOURS} hours; the detector learns the others once two weeks, "
+            "the span's included, have shown them"
+        )
     if change.until - change.since < A_WEEK:
         told.append("it is shorter than a week: hours and weekdays that it lacks will seem unusual at first")
     if np.isnan(made.signals["vocabulary"]).all():
-        told.append("the log keeps no texts, so that words are not compared")
+        told.append("the log keeps no texts, so that words are not compared, and explained by the training texts'")
     return told if drifted is None else [f"accepted: {drifted}", *told]

@@ -136,7 +136,7 @@ class Replay:
         threshold = alarm_budget(self._settings.monitor).sequential_threshold
         detector = EDetector.start(baseline.edges, baseline.scores(), threshold)
         self._bundle = bundle
-        self._champion = Champion(version, Reign(version.id, now), now, baseline, detector)
+        self._champion = Champion(version, Reign(version.id, now), now, now, baseline, detector)
         self._progress = Progress()
         self._answered = Answered()
         self._known = []

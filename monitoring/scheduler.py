@@ -43,13 +43,15 @@ class Routine:
     """Something done again and again: every so often, or by a cron expression of five fields (UTC).
 
     `subjects` says, at each firing, what it is to be done for, such as the models known then; `do` is called for one of
-    them. It may be interrupted anywhere and done again.
+    them. It may be interrupted anywhere and done again. `local`: its subjects are this host's, the same at all times,
+    and only a scheduler that has them does them.
     """
 
     name: str
     when: timedelta | str
     do: Callable[[str], None]
     subjects: Callable[[], Iterable[str]] = _once
+    local: bool = False
 
     def window(self, now: datetime) -> datetime:
         """The window in which `now` lies: the same for every clock, however late it fires."""
@@ -88,6 +90,7 @@ class Scheduler:
         self.missed = 0
         self._routines: Mapping[str, Routine] = {routine.name: routine for routine in routines}
         self._triggers = {routine.name: _clock_trigger(routine) for routine in routines}
+        self._local = {one.name: [one.trigger(subject) for subject in one.subjects()] for one in routines if one.local}
         self._ledger = ledger
         self._now = clock
         self._owner = owner
@@ -145,10 +148,10 @@ class Scheduler:
 
     def _claim(self) -> Tick | None:
         with self._ledger.read() as connection:
-            if not ticks.waits(connection, now=self._now()):
+            if not ticks.waits(connection, now=self._now(), local=self._local):
                 return None
         with self._ledger.begin() as connection:
-            return ticks.claim(connection, owner=self._owner, lasts=self._lease, now=self._now())
+            return ticks.claim(connection, owner=self._owner, lasts=self._lease, now=self._now(), local=self._local)
 
     def _do(self, tick: Tick) -> None:
         name, _, subject = tick.trigger.partition(":")

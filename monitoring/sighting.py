@@ -52,11 +52,13 @@ class Champion:
     """The version that is judged, and with what; the detector takes in what it is shown.
 
     `reign`: its answers since its baseline was set; `promoted`: labels judge all of them since it was promoted.
+    `usual_since`: from when on its answers show the week's cycle: a span of them that was made the baseline included.
     """
 
     version: ModelVersion
     reign: Reign
     promoted: datetime
+    usual_since: datetime
     baseline: Baseline
     detector: EDetector
 
@@ -195,6 +197,7 @@ def _judge_windows(
     size, texts_kept = settings.monitor.window_size, settings.log.text == "store"
     rows = read_stream(log, champion.reign, progress.window, until_commit=progress.commit, columns=WINDOW_COLUMNS)
     labelled = _labelled_rows(champion, blind_outcomes(outcomes), log)
+    usual = Reign(champion.version.id, champion.usual_since)
     spec = profile_spec(champion.baseline)
     reports, profiles = [], []
     for start in range(0, len(rows) - size + 1, size):
@@ -213,8 +216,8 @@ def _judge_windows(
             read_weekly=partial(
                 weekly_of,
                 traffic,
-                champion.reign.since,
-                partial(read_span, log, champion.reign, until_commit=progress.commit, texts_kept=texts_kept),
+                usual.since,
+                partial(read_span, log, usual, until_commit=progress.commit, texts_kept=texts_kept),
             ),
         )
         reports.append(report)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ STRANGE = {"entropy": +1, "similarity": -1, "rarity": +1}
 DOUBT = ("entropy", "similarity")
 """Those of them that are the model's own: an answer in doubt is likelier wrong, an odd wording alone is not."""
 LONGEST_WORD = 24
+MAX_WORDS = 20_000
+MAX_PHRASES = 10_000
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
 
@@ -101,6 +104,30 @@ def joined(parts: Sequence[Traffic]) -> Traffic:
         metadata=Metadata.joined(known) if len(known) == len(parts) else None,
         seconds=np.concatenate(clocks) if len(clocks) == len(parts) else None,
     )
+
+
+@dataclass(frozen=True)
+class WordCounts:
+    """How often some texts use their commonest 20,000 words, of `total_words` in all, and 10,000 pairs of words."""
+
+    words: Mapping[str, int]
+    total_words: int
+    phrases: Mapping[str, int]
+    total_phrases: int
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """Count them; bounded, whatever the number of texts."""
+        said = list(texts)
+        single, pairs = count_words(said), count_phrases(said)
+        return cls(
+            dict(single.most_common(MAX_WORDS)), single.total(), dict(pairs.most_common(MAX_PHRASES)), pairs.total()
+        )
+
+    @property
+    def all_phrases(self) -> bool:
+        """Whether `phrases` holds every pair that occurred, not the commonest alone."""
+        return len(self.phrases) < MAX_PHRASES
 
 
 def words(text: str) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
@@ -13,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from monitoring.core.spool import SpoolWriter
 from monitoring.core.types import LabelSource, Variant
+from service.children import Kept
 from service.engine.work import FinishedBatch, Work
 from service.routing import RoutingTable
 from service.version import program_version
@@ -24,6 +26,8 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 MODEL_VERSION = ("model", "version")
 MODEL_VERSION_VARIANT = (*MODEL_VERSION, "variant")
+ENDED_FOR = timedelta(minutes=2)
+"""How long a version's series outlive it: until a scraper that comes once a minute has their last counts."""
 TIMED = ("/predict", "/infer", "/feedback")
 """Routes by whose speed callers judge; all others share one histogram, since each costs as many series as buckets."""
 
@@ -42,7 +46,7 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "leeway_request_duration_seconds",
-            "From request line to last byte, of callers' routes by name and of all others together.",
+            "From request line to last byte of what was not refused: callers' routes by name, others together.",
             ("route",),
             buckets=SECONDS,
             registry=registry,
@@ -94,8 +98,17 @@ class Metrics:
             registry=registry,
         )
         self._of_request = lru_cache(maxsize=1024)(self._children_of_request)
-        self._of_version = lru_cache(maxsize=1024)(self._children_of_version)
-        self._of_part = lru_cache(maxsize=1024)(self._children_of_part)
+        self._of_version = Kept(
+            self._children_of_version,
+            MODEL_VERSION,
+            *(self._confidence, self._tokens, self._padding, self._shadow_pairs),
+        )
+        self._of_part = Kept(
+            self._children_of_part,
+            MODEL_VERSION_VARIANT,
+            *(self._predictions, self._errors, self._answer_seconds),
+        )
+        self._ended: dict[tuple[str, str], datetime] = {}
         for source in LabelSource:  # a counter that begins with 1 has not increased
             self._feedback.labels(source)
         stages = ("queue", "tokenize", "inference", "record")
@@ -106,7 +119,8 @@ class Metrics:
         """One HTTP request has ended."""
         count, duration = self._of_request(route, method, status)
         count.inc()
-        duration.observe(seconds)
+        if duration is not None:
+            duration.observe(seconds)
 
     def tokenized(self, seconds: float) -> None:
         """One call of the tokenizer has ended."""
@@ -122,7 +136,7 @@ class Metrics:
         if batch.predictions is None:
             self.failed(works, "inference")
             return
-        confidence, tokens, padding = self._of_version(first.call.model, first.target.name)
+        confidence, tokens, padding = self._of_version.of(first.call.model, first.target.name)
         longest = total = 0
         counts: dict[Variant, int] = {}
         stated = batch.predictions.confidence.tolist()
@@ -133,9 +147,9 @@ class Metrics:
             total += length
             longest = max(longest, length)
             began = batch.began if variant is Variant.SHADOW else work.call.started
-            self._of_part(first.call.model, first.target.name, variant)[1].observe(batch.ended - began)
+            self._of_part.of(first.call.model, first.target.name, variant)[1].observe(batch.ended - began)
         for variant, count in counts.items():
-            self._of_part(first.call.model, first.target.name, variant)[0].inc(count)
+            self._of_part.of(first.call.model, first.target.name, variant)[0].inc(count)
         tokens.inc(total)
         if unused := longest * len(works) - total:
             padding.inc(unused)
@@ -163,9 +177,28 @@ class Metrics:
         """Shadow copies found no room."""
         self._shadow_dropped.labels(model).inc(count)
 
-    def _children_of_request(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
-        timed = route if route.endswith(TIMED) else "other"
-        return self._requests.labels(route, method, str(status)), self._request_seconds.labels(timed)
+    def forget_ended(self, served: Collection[str], *, now: datetime) -> None:
+        """Leave out versions that neither serve nor stand by any more, once their last counts can have been scraped.
+
+        To be called at each scrape, with the names of the versions in memory. What comes back begins anew at 0.
+        """
+        counted = {
+            (sample.labels["model"], sample.labels["version"])
+            for metric in (*self._errors.collect(), *self._shadow_pairs.collect())  # which have every version
+            for sample in metric.samples
+        }
+        ended = {version: self._ended.get(version, now) for version in counted if version[1] not in served}
+        self._ended = {version: since for version, since in ended.items() if now < since + ENDED_FOR}
+        for version in ended.keys() - self._ended.keys():
+            self._of_part.drop(*version)
+            self._of_version.drop(*version)
+
+    def _children_of_request(self, route: str, method: str, status: int) -> tuple[Counter, Histogram | None]:
+        """The counter, and the histogram if the request was not refused."""
+        count = self._requests.labels(route, method, str(status))
+        if is_refusal(status):
+            return count, None
+        return count, self._request_seconds.labels(route if route.endswith(TIMED) else "other")
 
     def _children_of_version(self, model: str, version: str) -> tuple[Histogram, Counter, Counter]:
         """Confidence, tokens, padding."""
@@ -185,6 +218,14 @@ class Metrics:
         """The registry as it is scraped, and its content type: OpenMetrics for who accepts it, else Prometheus' own."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
+
+
+def is_refusal(status: int) -> bool:
+    """Whether a request was turned away before anything was done for it: such a quick no is no quick answer.
+
+    A caller who left (499) was being served.
+    """
+    return 400 <= status < 499 or status == 503
 
 
 class StateCollector(Collector):

@@ -7,7 +7,9 @@ that, among everything, when the cycle is not learned yet. Which of them depends
 on a score.
 
 The null is then: within each hour of the week, scores are exchangeable from week to week, and independent of those of
-other hours. Hours are those of UTC.
+other hours. A histogram may begin with predictions of before the stream, as where a span of traffic was made the
+baseline: ranks stay exact, as long as these, too, are exchangeable with the stream's of the same hours, and were taken
+by a rule blind to their scores. Hours are those of UTC.
 """
 
 from __future__ import annotations
@@ -74,6 +76,22 @@ class WeeklyHistogram:
             self.weeks[hour] += 1
             self.latest[hour] = week
         np.add.at(self.counts[hour], (np.arange(len(bins))[:, None], bins // MERGED), 1)
+
+    def add_span(self, at: npt.ArrayLike, bins: IntArray) -> None:
+        """Count predictions (scores, n) made at moments (n,) in seconds since the epoch, in any order."""
+        weeks, hours = hour_of_week(at)
+        numbers, place = np.unique(weeks * HOURS + hours, return_inverse=True)  # in order of time
+        for position, number in enumerate(numbers.tolist()):
+            week, hour = divmod(number, HOURS)
+            self.add(week, hour, bins[:, place == position])
+
+    def learned(self) -> int:
+        """Of how many hours of the week the cycle is learned, at most HOURS."""
+        return sum(self.usual(hour) is not None for hour in range(HOURS))
+
+    def copy(self) -> Self:
+        """One that goes on counting by itself."""
+        return type(self)(self.counts.copy(), self.weeks.copy(), self.latest.copy())
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """As arrays for npz."""

@@ -98,13 +98,20 @@ class EDetector:
         self._cycle_learned = False
 
     @classmethod
-    def start(cls, edges: Mapping[str, npt.ArrayLike], baseline: Mapping[str, npt.ArrayLike], threshold: float) -> Self:
+    def start(
+        cls,
+        edges: Mapping[str, npt.ArrayLike],
+        baseline: Mapping[str, npt.ArrayLike],
+        threshold: float,
+        week: WeeklyHistogram | None = None,
+    ) -> Self:
         """A detector that has seen the baseline and no prediction.
 
         Args:
             edges: bin edges by score, made on data apart from the baseline (`bin_edges`).
             baseline: scores of the reference predictions by name, each of shape (m,); m = 0 is allowed, and slow.
             threshold: c > 1, the lower bound on the mean number of predictions to a false alarm.
+            week: what earlier traffic has shown of the week's cycle, in the bins of `edges`.
         """
         if not (math.isfinite(threshold) and threshold > 1):
             raise ValueError(f"threshold must be a finite number above 1, not {threshold}")
@@ -124,7 +131,7 @@ class EDetector:
             onsets=nothing,
             memory=rank_bets.no_memory(len(frozen)),
             n_seen=0,
-            week=WeeklyHistogram.empty(*counts.shape),
+            week=WeeklyHistogram.empty(*counts.shape) if week is None else week.copy(),
         )
 
     @property

@@ -43,7 +43,9 @@ async def ready(request: Request) -> Response:
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """The exposition format of Prometheus, or OpenMetrics where the scraper accepts it."""
-    exposition, content_type = context_of(request).metrics.exposition(request.headers.get("accept", ""))
+    context = context_of(request)
+    context.metrics.forget_ended({version.name for version in context.serving.loaded.values()}, now=context.clock())
+    exposition, content_type = context.metrics.exposition(request.headers.get("accept", ""))
     return Response(exposition, media_type=content_type)
 
 

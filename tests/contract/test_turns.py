@@ -108,6 +108,20 @@ def test_workers_that_claim_at_once_never_share_a_run(ledger: Ledger) -> None:
     assert sorted(found) == ["ship", "watch:support"]
 
 
+def test_what_belongs_to_a_host_is_done_there_alone(ledger: Ledger) -> None:
+    insert(ledger, "ship:a", 0)
+    insert(ledger, "ship:b", 1)
+    insert(ledger, "shipment:c", 2)  # of a routine that is everybody's
+    here = {"ship": ["ship:b"]}
+    with ledger.begin() as connection:
+        claimed = [ticks.claim(connection, owner="b", lasts=LEASE, now=NOON, local=here) for _ in range(3)]
+        assert [tick and tick.trigger for tick in claimed] == ["ship:b", "shipment:c", None]
+        assert not ticks.waits(connection, now=NOON, local=here)
+        assert ticks.waits(connection, now=NOON, local={"ship": ["ship:a"]})
+        ticks.drop(connection, "ship:a")
+        assert not ticks.waits(connection, now=NOON, local={"ship": ["ship:a"]})
+
+
 def test_a_run_whose_worker_is_silent_is_taken_over(ledger: Ledger) -> None:
     insert(ledger, "ship", 0)
     lost = claim(ledger)

@@ -1,4 +1,5 @@
-"""`leeway demo`, from first training to promotion: the loop closes, and every panel of every dashboard shows it.
+"""`leeway demo`, from first training to promotion: the loop closes, and every panel and annotation of every dashboard
+shows it.
 
 A Prometheus scrapes it all the while, beside the demo and after it, as Grafana would be shown the whole story.
 """
@@ -57,6 +58,9 @@ def assert_every_panel_answers(server: Prometheus, subtests: pytest.Subtests) ->
             for target in panel.get("targets", ()):
                 with subtests.test(f"{name} {panel['id']}{target['refId']}: {panel['title']}"):
                     assert server.values(target, end=end), f"no data for {target['expr']}"
+        for annotation in json.loads(board)["annotations"]["list"]:
+            with subtests.test(f"{name}: {annotation['name']}"):
+                assert server.marks(annotation, end=end), f"no data for {annotation['expr']}"
 
 
 @contextmanager

@@ -42,6 +42,13 @@ class Prometheus:
             found = [pair for one in series for pair in one["values"]]
         return [value for _, text in found if not math.isnan(value := float(text))]
 
+    def marks(self, annotation: Mapping[str, Any], *, end: float) -> int:
+        """How many points in time an annotation marks up to `end`, at its own step."""
+        step = int(annotation["step"].removesuffix("s"))
+        query = VARIABLE.sub(".+", annotation["expr"])
+        series = self._ask("/api/v1/query_range", query=query, start=self.begin, end=end, step=step)
+        return sum(len(one["values"]) for one in series)
+
     def last_up(self) -> float:
         """The last moment at which every target answered."""
         series = self._ask(

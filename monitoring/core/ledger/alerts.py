@@ -66,6 +66,12 @@ def find(connection: Connection, *, model: str | None = None, open_only: bool = 
     return [_alert(row) for row in connection.execute(query)]
 
 
+def open_kinds(connection: Connection) -> list[tuple[str, str, str]]:
+    """(model, name, severity) of all open episodes, however many there are."""
+    query = select(alerts.c.model, alerts.c.name, alerts.c.severity).where(alerts.c.resolved_at.is_(None)).distinct()
+    return [(row.model, row.name, row.severity) for row in connection.execute(query.order_by(*query.selected_columns))]
+
+
 def count_episodes(connection: Connection) -> dict[tuple[str, str], int]:
     """Episodes so far, open ones included, by model and name."""
     query = select(alerts.c.model, alerts.c.name, func.count()).group_by(alerts.c.model, alerts.c.name)

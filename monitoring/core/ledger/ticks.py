@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +14,9 @@ from monitoring.core.ledger.database import insert_ignore
 from monitoring.core.tables import ticks
 
 SUPERSEDED = "superseded"
+Local = Mapping[str, Collection[str]]
+"""Routines whose runs belong to one host each, as `ship:HOST`, with the triggers of this host."""
+NONE_LOCAL: Local = {}
 
 
 @dataclass(frozen=True)
@@ -31,19 +35,22 @@ def insert(connection: Connection, trigger: str, window: datetime) -> bool:
     return insert_ignore(connection, ticks, [row]) == 1
 
 
-def waits(connection: Connection, *, now: datetime) -> bool:
+def waits(connection: Connection, *, now: datetime, local: Local = NONE_LOCAL) -> bool:
     """Whether there is a run to claim; a read, so that idle workers never take the write lock."""
-    return connection.execute(_free(now).limit(1)).first() is not None
+    return connection.execute(_free(now, local).limit(1)).first() is not None
 
 
-def claim(connection: Connection, *, owner: str, lasts: timedelta, now: datetime) -> Tick | None:
+def claim(
+    connection: Connection, *, owner: str, lasts: timedelta, now: datetime, local: Local = NONE_LOCAL
+) -> Tick | None:
     """Take the newest run of the trigger that has waited longest; its older runs are superseded.
 
-    A trigger that somebody does now is left alone until it is done, or until that worker's lease runs out.
+    A trigger that somebody does now is left alone until it is done, or until that worker's lease runs out; so is what
+    belongs to another host.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(7238093)"))  # one claim at a time
-    oldest = connection.execute(_free(now).order_by(ticks.c.window, ticks.c.trigger).limit(1)).first()
+    oldest = connection.execute(_free(now, local).order_by(ticks.c.window, ticks.c.trigger).limit(1)).first()
     if oldest is None:
         return None
     same = (ticks.c.trigger == oldest.trigger) & ticks.c.finished_at.is_(None)
@@ -81,6 +88,11 @@ def forget(connection: Connection, *, before: datetime) -> None:
     connection.execute(delete(ticks).where(ticks.c.finished_at < before))
 
 
+def drop(connection: Connection, trigger: str) -> None:
+    """Delete all runs of a trigger that nobody will ask for again."""
+    connection.execute(delete(ticks).where(ticks.c.trigger == trigger))
+
+
 def last_finished(connection: Connection) -> dict[str, datetime]:
     """When each trigger was last done without an error."""
     query = select(ticks.c.trigger, func.max(ticks.c.finished_at)).where(
@@ -89,8 +101,11 @@ def last_finished(connection: Connection) -> dict[str, datetime]:
     return {row[0]: row[1] for row in connection.execute(query.group_by(ticks.c.trigger))}
 
 
-def _free(now: datetime) -> Select[Any]:
-    """Runs to be done, of triggers that nobody does now."""
+def _free(now: datetime, local: Local) -> Select[Any]:
+    """Runs to be done, of triggers that nobody does now and that can be done here."""
     waiting = select(ticks).where(ticks.c.finished_at.is_(None))
     under_way = select(ticks.c.trigger).where(ticks.c.finished_at.is_(None), ticks.c.lease_until > now)
+    for routine, triggers in local.items():
+        elsewhere = ticks.c.trigger.startswith(f"{routine}:", autoescape=True) & ticks.c.trigger.not_in(triggers)
+        waiting = waiting.where(~elsewhere)
     return waiting.where(ticks.c.trigger.not_in(under_way))

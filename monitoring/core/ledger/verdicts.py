@@ -100,6 +100,17 @@ def save_cursor(connection: Connection, name: str, position: Mapping[str, Any]) 
     upsert(connection, cursors, {"name": name}, {"position": dict(position)})
 
 
+def load_cursors(connection: Connection, prefix: str) -> dict[str, dict[str, Any]]:
+    """How far each reader whose name begins with `prefix` has come, by name."""
+    found = select(cursors).where(cursors.c.name.startswith(prefix, autoescape=True)).order_by(cursors.c.name)
+    return {row.name: dict(row.position) for row in connection.execute(found)}
+
+
+def drop_cursor(connection: Connection, name: str) -> None:
+    """Forget a reader."""
+    connection.execute(delete(cursors).where(cursors.c.name == name))
+
+
 def save_gauges(connection: Connection, *, model: str, version: str, values: Mapping[str, Any], now: datetime) -> None:
     """Keep a version's newest readings for the exporter."""
     kept = {"values": plain(values), "updated_at": now}  # PostgreSQL takes no nan

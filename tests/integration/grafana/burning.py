@@ -100,10 +100,12 @@ def _series(kind: Kind, story: Story, step: int) -> Iterator[dict[str, str]]:
     if kind == "errors":
         counted = f'job="{story.job}", route="/v1/feedback"'
         probes = f'job="{story.job}", route="/v2/health/ready"'
+        model_probes = f'job="{story.job}", route="/v2/models/{{model}}/ready"'
         rises = {
             f'leeway_http_requests_total{{{counted}, status="503"}}': (bad, bad_late),
             f'leeway_http_requests_total{{{counted}, status="404"}}': (good, good_late),
             f'leeway_http_requests_total{{{probes}, status="503"}}': (every, every_late),
+            f'leeway_http_requests_total{{{model_probes}, status="503"}}': (every, every_late),
         }
     else:
         seconds, counted = "leeway_request_duration_seconds", f'job="{story.job}", route="/v1/models/{{model}}/predict"'

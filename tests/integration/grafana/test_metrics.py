@@ -16,7 +16,7 @@ from monitoring.core.ledger.database import Ledger
 from monitoring.core.settings import Settings
 from monitoring.core.spool import SpoolWriter
 from monitoring.exporter import LedgerCollector, RoutineMetrics, registry_of
-from monitoring.shipping import CURSOR
+from monitoring.shipping import ROUTINE
 from service.metrics import Metrics, StateCollector
 from service.routing import RoutingTable
 
@@ -36,7 +36,7 @@ def exported(tmp_path: Path) -> set[str]:
     ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}")
     ledger.upgrade()
     with ledger.begin() as connection:
-        verdicts.save_cursor(connection, CURSOR, {"rows": 1, "at": NOW.isoformat()})
+        verdicts.save_cursor(connection, f"{ROUTINE}:a", {"host": "a", "rows": 1, "at": NOW.isoformat()})
     spool = SpoolWriter(tmp_path / "spool", writer="test", segment_bytes=4096, max_bytes=1_048_576)
     state = StateCollector(table=RoutingTable, loaded=lambda: 0, depths=dict, capacity=64, spool=spool)
     monitor = LedgerCollector(ledger, lambda: NOW, settings=Settings(), missed_firings=lambda: 0)

@@ -66,6 +66,21 @@ def test_what_was_drift_is_usual_from_then_on_and_what_is_good_enough_stays(worl
     assert world.registry.fetch(version).hash == version.bundle_hash, "the bundle is as it was"
 
 
+def test_what_moved_is_told_by_the_words_of_the_baseline_in_force(world: World) -> None:
+    done = change(world, *serve_new_normal(world, 600))
+    world.serve(world.champion(), 200, topics=("returns", "returns", "insurance"))
+    [summary] = world.watch()
+    [report] = summary.reports
+    assert report.verdict is Verdict.DRIFT
+    told = {entry["word"]: entry["baseline_per_10k"] for entry in report.moved["words"]}
+    assert told.keys() >= {"insurance", "return"}
+    assert told["return"] > 50, "returns were asked about in the baseline, and never in the training texts"
+    assert told["insurance"] == 0.0
+    kept = load_baseline(world.registry, world.champion(), done.change)
+    assert kept.usual_words.words["return"] > 50
+    assert "return" not in kept.words, "what the model knows stays that"
+
+
 def test_one_embedding_that_is_no_number_spoils_no_baseline(world: World) -> None:
     since, _ = serve_new_normal(world)
     world.serve(world.champion(), 1, broken=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import update
 
 from monitoring.core.bundle import Bundle
@@ -15,6 +17,7 @@ from monitoring.core.ids import unit_hash
 from monitoring.core.ledger import replicas, rollouts, versions
 from monitoring.core.tables import models
 from monitoring.core.types import ModelVersion, Role, utc_now
+from service import metrics
 from service.assignment import meets_candidate
 from tests.bundles import make_bundle
 from tests.integration.service.conftest import Running, Start, with_champion
@@ -99,6 +102,32 @@ def test_in_an_ab_test_each_unit_keeps_its_version_and_units_are_split_as_stated
     assert {row["variant"] for row in rows} == {"production", "candidate"}
     assert {(row["rollout"], row["step"], row["share"]) for row in rows} == {(rollout.id, 0, 0.3)}
     assert support.metric("leeway_traffic_share", model="support", version="support@2", variant="candidate") == 0.3
+
+
+def test_a_rolled_back_candidate_leaves_the_metrics_and_its_champion_counts_on(
+    support: Running, candidate_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout = support.start_rollout(_approve(support, candidate_bundle))
+    support.context.serving.reconcile()
+    support.predict("my parcel is late")
+    while 'variant="shadow",version="support@2"' not in _series(support, "leeway_predictions_total"):
+        time.sleep(0.01)
+    with support.context.ledger.begin() as connection:
+        rollouts.abort(connection, rollout, actor="test", reason="test", now=utc_now())
+    support.context.serving.reconcile()
+    assert "support@2" in _series(support, "")
+    monkeypatch.setattr(metrics, "ENDED_FOR", timedelta(0))
+    assert "support@2" not in _series(support, "")
+    assert support.predict("my parcel is late").is_success
+    support.context.inference.pool.stop()  # counting comes after the answer
+    assert 'leeway_predictions_total{model="support",variant="production",version="support@1"} 2.0' in _series(
+        support, ""
+    )
+
+
+def _series(running: Running, name: str) -> str:
+    """What a scrape brings, of the metrics whose names begin so."""
+    return "\n".join(line for line in running.http.get("/metrics").text.splitlines() if line.startswith(name))
 
 
 def test_a_failing_candidate_is_recorded_and_the_champion_answers_instead(

@@ -11,17 +11,22 @@ import numpy as np
 import pytest
 
 from monitoring import baseline as module
+from monitoring import signals
 from monitoring.baseline import Baseline, build_baseline, detector_scores, estimator_table
 from monitoring.core.errors import BrokenBundle, InvalidInput
 from monitoring.core.signals import SIGNALS
 from monitoring.detect import signal_findings
 from monitoring.profiles import profile_of, profile_spec, span_findings
-from monitoring.signals import DETECTOR_SCORES
+from monitoring.signals import DETECTOR_SCORES, WordCounts
+from monitoring.stats.cycle import WeeklyHistogram
 from tests.unit.monitoring.synthetic import CLASSES, answers, baseline_of, window_of
 
 
 def test_it_comes_back_from_its_file_as_it_was(tmp_path: Path, rng: np.random.Generator) -> None:
-    built = baseline_of(300, rng)
+    week = WeeklyHistogram.empty(len(DETECTOR_SCORES), 20)
+    week.add_span([1_767_614_400], np.full((len(DETECTOR_SCORES), 1), 7))
+    said = WordCounts.of(["where is my parcel"])
+    built = dataclasses.replace(baseline_of(300, rng), own_words=said, week=week)
     built.save(tmp_path / "baseline.npz")
     loaded = Baseline.load(tmp_path / "baseline.npz")
     assert_same(dataclasses.asdict(loaded), dataclasses.asdict(built))
@@ -101,7 +106,7 @@ def test_without_labels_the_estimator_says_what_to_expect(tmp_path: Path, rng: n
 
 def test_of_many_rows_a_random_part_is_kept(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ROWS", 150)
-    monkeypatch.setattr(module, "MAX_WORDS", 10)
+    monkeypatch.setattr(signals, "MAX_WORDS", 10)
     built = baseline_of(400, rng)
     assert built.n == built.class_counts.sum() == len(built.signals["vocabulary"]) == built.moments.n == 150
     assert len(built.words) == 10

@@ -59,8 +59,6 @@ def test_the_champions_readings_become_metrics(ledger: Ledger, clock: FrozenCloc
     champion = _version(ledger, clock, approve=True)
     with ledger.begin() as connection:
         verdicts.save_gauges(connection, model="support", version=champion.id, values=GAUGES, now=clock.now)
-        verdicts.save_cursor(connection, "ship", {"rows": 50, "at": clock.now.isoformat()})
-    clock.advance(timedelta(seconds=7))
     seen = scrape(ledger, clock)
 
     def value(name: str, **labels: str) -> float | None:
@@ -76,11 +74,39 @@ def test_the_champions_readings_become_metrics(ledger: Ledger, clock: FrozenCloc
     assert value("leeway_calibration_error", **OF_THE_CHAMPION, metric="ece_debiased") == 0.02
     assert value("leeway_monitored_predictions_total", **OF_THE_CHAMPION) == 1234
     assert value("leeway_model_stage", **OF_THE_CHAMPION, stage="production") == 1
-    assert value("leeway_prediction_log_lag_seconds") == 7
-    assert value("leeway_prediction_log_rows_total") == 50
     names = {name for name, _ in seen}
     assert "leeway_accuracy_realised" not in names  # not known, so not shown
     assert value("leeway_calibration_error", **OF_THE_CHAMPION, metric="smece") is None
+
+
+def test_each_host_has_its_own_lag_the_worst_of_its_folders(ledger: Ledger, clock: FrozenClock) -> None:
+    with ledger.begin() as connection:
+        for number, (host, rows, ago) in enumerate([("a", 50, 7), ("b", 20, 900), ("b", 10, 3)]):
+            position = {"host": host, "rows": rows, "at": (clock.now - timedelta(seconds=ago)).isoformat()}
+            verdicts.save_cursor(connection, f"ship:{number}", position)
+    seen = scrape(ledger, clock)
+    assert {labels: value for (name, labels), value in seen.items() if name == "leeway_prediction_log_lag_seconds"} == {
+        (("host", "a"),): 7,
+        (("host", "b"),): 900,
+    }
+    assert seen["leeway_prediction_log_rows_total", (("host", "b"),)] == 30
+
+
+def test_every_open_alert_is_shown_however_many_there_are(ledger: Ledger, clock: FrozenClock) -> None:
+    with ledger.begin() as connection:
+        for number in range(120):
+            alerts.fire(
+                connection,
+                model=f"model-{number}",
+                version="",
+                name="drift",
+                severity=Severity.WARNING,
+                summary="moved",
+                detail={},
+                now=clock.now,
+            )
+    active = [value for (name, _), value in scrape(ledger, clock).items() if name == "leeway_alert_active"]
+    assert active == [1] * 120
 
 
 def test_what_waits_and_what_is_under_way(ledger: Ledger, clock: FrozenClock) -> None:

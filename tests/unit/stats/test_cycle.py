@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monitoring.stats.binning import FloatArray, IntArray, bin_edges
+from monitoring.stats.binning import FloatArray, IntArray, bin_count, bin_edges, bin_indices
 from monitoring.stats.cycle import HOURS, WeeklyHistogram, hour_of_week
 from monitoring.stats.sequential import DetectorAlarm, EDetector
 
@@ -49,6 +49,43 @@ def test_a_strong_cycle_raises_no_more_alarms_than_the_bound_once_it_is_learned(
     ]
     assert all(alarm.cycle_learned for alarm in after)
     assert len(after) <= 35  # 224,000 predictions at c = 10,000: 22 on average at most
+
+
+def weeks_of_a_cycle(n: int, seed: int) -> tuple[IntArray, FloatArray]:
+    """Moments in order over `n` weeks, and a score with a strong cycle at them."""
+    rng = np.random.default_rng(seed)
+    at = np.sort(rng.integers(MONDAY, MONDAY + n * WEEK, n * 14_000))
+    return at, daily(at, rng, cycle=1.5)
+
+
+def test_a_detector_begins_with_the_cycle_that_earlier_weeks_have_shown_and_keeps_its_bound() -> None:
+    alarms: list[DetectorAlarm] = []
+    for seed in range(4):
+        at, scores = weeks_of_a_cycle(8, seed)
+        edges = bin_edges(scores[::29])
+        before, after = np.flatnonzero(at < MONDAY + 4 * WEEK), np.flatnonzero(at >= MONDAY + 4 * WEEK)
+        week = WeeklyHistogram.empty(1, bin_count(edges))
+        for part in np.array_split(np.random.default_rng(seed).permutation(before), 3):  # in whatever order it is read
+            week.add_span(at[np.sort(part)], bin_indices(scores[np.sort(part)], edges)[None])
+        detector = EDetector.start({"score": edges}, {"score": scores[before]}, 1e4, week)
+        found = detector.update({"score": scores[after]}, np.random.default_rng(seed), at[after])
+        alarms += found
+        assert week.counts.sum() == len(before), "the detector counts on a copy"
+    assert all(alarm.cycle_learned for alarm in alarms)
+    assert len(alarms) <= 35  # 224,000 predictions at c = 10,000: 22 on average at most
+
+
+def test_a_span_is_counted_as_the_detector_counts_its_stream() -> None:
+    at, scores = weeks_of_a_cycle(4, 1)
+    edges = bin_edges(scores[::29])
+    detector = EDetector.start({"score": edges}, {"score": scores[:500]}, 1e9)
+    detector.update({"score": scores}, np.random.default_rng(1), at)
+    week = WeeklyHistogram.empty(1, bin_count(edges))
+    for day in np.array_split(np.arange(len(at)), 28):
+        week.add_span(at[day], bin_indices(scores[day], edges)[None])
+    streamed = {name.removeprefix("week_"): values for name, values in detector.to_arrays().items()}
+    assert all(np.array_equal(values, streamed[name]) for name, values in week.to_arrays().items())
+    assert week.learned() == HOURS
 
 
 def test_without_the_clock_the_same_cycle_would_raise_hundreds() -> None:
