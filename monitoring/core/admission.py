@@ -33,7 +33,7 @@ class Bound:
     share: float
 
 
-def bounds(per_minute: int = 30, repeats_per_hour: int = 10, share: float = 0.05) -> tuple[Bound, ...]:
+def bounds(per_minute: int = 30, repeats_per_hour: int = 5, share: float = 0.05) -> tuple[Bound, ...]:
     """Of a client, of a client that repeats a text, and of a text that floods, whoever sends it."""
     return (
         Bound(("unit",), MINUTE, per_minute, share),
@@ -44,7 +44,7 @@ def bounds(per_minute: int = 30, repeats_per_hour: int = 10, share: float = 0.05
 
 @dataclass
 class _Span:
-    """Rows of one version that counted in a minute or an hour: all of them, by bucket, and before each bucket's first."""
+    """Rows of one version that counted in a minute or an hour: all, by bucket, and `before` a bucket's first one."""
 
     total: int = 0
     counted: Counter[int] = field(default_factory=Counter)
@@ -59,9 +59,9 @@ class Admission:
     """Counts rows as they are shipped; `judge` says of each whether it counts.
 
     A row counts while none of its bounds is reached: fewer than `least` rows like it have counted in that span, or less
-    than `share` of the version's rows that have since the first of them: the share of a busy hour is not spent at once
-    by a bot that comes at its end. A restart begins the count anew; a commit that is tried again counts
-    its rows twice, and so bounds a little earlier.
+    than `share` of the version's rows that have since the first of them: a bot that comes at the end of a busy hour
+    does not spend the share of the whole hour at once. A restart begins the count anew; a commit that is tried again
+    counts its rows twice, and so bounds a little earlier.
     """
 
     def __init__(self, limits: Iterable[Bound] | None = None) -> None:
