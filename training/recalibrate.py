@@ -139,7 +139,8 @@ def _row(prediction: RecentPrediction, holdout_fraction: float) -> Row:
     assert prediction.truth is not None
     split = RECENT_HOLDOUT if unit_share(prediction.unit) < holdout_fraction else VALIDATION
     weight = 1.0 / prediction.truth.sampling_probability
-    return Row(prediction.text, prediction.truth.label, split, weight, prediction.unit, prediction.truth.source)
+    truth = prediction.truth
+    return Row(prediction.text, truth.label, split, weight, prediction.unit, truth.source, prediction.prediction_id)
 
 
 def _require_labels(recent: Snapshot, least_judged: int) -> None:

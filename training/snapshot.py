@@ -1,7 +1,7 @@
 """Training data, materialised: what a model learnt from and was tested on can be read again years later.
 
-A snapshot is a storage folder `snapshots/<hash>` with data.parquet (text, label, split, weight, unit, source) and
-manifest.json; the hash is the manifest's, which holds the data's. Splits:
+A snapshot is a storage folder `snapshots/<hash>` with data.parquet (text, label, split, weight, unit, source,
+prediction_id) and manifest.json; the hash is the manifest's, which holds the data's. Splits:
 
     train, validation    what the model learns from and is tuned on
     holdout              never trained on, in this generation or any later one
@@ -44,13 +44,17 @@ SCHEMA = pa.schema(
         ("weight", pa.float64()),
         ("unit", pa.string()),
         ("source", pa.string()),
+        ("prediction_id", pa.string()),
     ]
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """One text. `source`: `file`, a LabelSource, or `log` where there is no label. `unit`: hashed key, or empty."""
+    """One text. `source`: `file`, a LabelSource, or `log` where there is no label. `unit`: hashed key, or empty.
+
+    `prediction_id`: of traffic; empty for a file's rows, and in snapshots of before ids were kept.
+    """
 
     text: str
     label: str | None
@@ -58,6 +62,7 @@ class Row:
     weight: float = 1.0
     unit: str = ""
     source: str = "file"
+    prediction_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ def load(storage: Storage, name: str, *, cache: Path) -> Snapshot:
             raise ValueError("its data does not match its manifest")
         rows = pa.parquet.read_table(folder / DATA, schema=SCHEMA).to_pylist()
         return Snapshot(
-            rows=tuple(Row(**row) for row in rows),
+            rows=tuple(Row(**(row | {"prediction_id": row["prediction_id"] or ""})) for row in rows),
             classes=tuple(manifest["classes"]),
             as_of=datetime.fromisoformat(manifest["as_of"]),
             parent=manifest["parent"],
