@@ -152,7 +152,8 @@ def of_span(old: Baseline, traffic: Traffic, seed: int) -> Baseline:
 
     Raises InvalidInput where the rows are worth too little.
     """
-    worth = worth_of(traffic, old.strangeness(traffic.signals))
+    # by client alone: that its hours differ is what a span is to show, and no lack of witnesses
+    worth = worth_of(replace(traffic, seconds=None), old.strangeness(traffic.signals))
     if worth * len(traffic) < LEAST_ROWS:
         raise InvalidInput(
             f"the {len(traffic)} answers of the span come from so few clients that they are worth "

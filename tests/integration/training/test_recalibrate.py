@@ -213,7 +213,7 @@ def change_the_baseline(workshop: Workshop, champion: ModelVersion, *, kept: flo
     """To 400 answers about one topic, of which the hold-out has few; a share of their texts is `kept` in the log."""
     texts, _ = toy_texts(("billing",), 400, np.random.default_rng(5))
     until = utc_now()
-    since = until - timedelta(seconds=len(texts))  # one a second: a burst would be worth a single row
+    since = until - timedelta(seconds=len(texts))  # one a second
     log_answers(workshop, champion, texts, since, kept=kept)
     changed = change_baseline(
         workshop.ledger,
