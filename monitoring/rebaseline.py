@@ -14,11 +14,14 @@ windows, which are held against their own last weeks as ever, do not.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from monitoring.baseline import MAX_SAMPLE, Baseline, detector_scores
@@ -30,6 +33,7 @@ from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.registry import Registry
 from monitoring.core.settings import Settings
+from monitoring.core.signals import Floats
 from monitoring.core.types import ModelState, ModelVersion, Verdict
 from monitoring.detect import worth_of
 from monitoring.episodes import DRIFT
@@ -46,6 +50,8 @@ MOST_REPORTS = 10_000
 MOST_A_DAY = 50_000
 """Of more, the week's cycle is read from a random part."""
 A_DAY, A_WEEK = timedelta(days=1), timedelta(days=7)
+Answers = tuple[NDArray[np.str_], Mapping[str, Floats]]
+"""Of n rows: predicted class names (n,), and SIGNALS (n,) each."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,8 @@ def change_baseline(
         raise Conflict(f"{drifted}: choose a span without, or accept it with --accept-drift if that is the new normal")
     old = load_baseline(registry, version, before)
     end, newest = min(until, now), log.last_commit()
-    made = _of_span(old, _traffic(log, settings, version, since, end, newest), settings.monitor.seed)
-    made = replace(made, week=_week_of(old, log, version, since, end, newest))
+    made = of_span(old, _traffic(log, settings, version, since, end, newest), settings.monitor.seed)
+    made = replace(made, week=week_of(old, log, version.id, since, end, newest))
     content = made.to_bytes()
     digest = hashlib.sha256(content).hexdigest()
     uri = registry.storage.put_bytes(f"baselines/{model}/{digest[:20]}.npz", content)
@@ -141,9 +147,12 @@ def _traffic(
     return traffic
 
 
-def _of_span(old: Baseline, traffic: Traffic, seed: int) -> Baseline:
-    """The `old` baseline with the rows of the span; words are those of their texts, where these are kept."""
-    # by clients alone: its hours differ by the week's cycle, which `week` knows, and a burst is a small part of a span
+def of_span(old: Baseline, traffic: Traffic, seed: int) -> Baseline:
+    """The `old` baseline with the rows of the span; words are those of their texts, where these are kept.
+
+    Raises InvalidInput where the rows are worth too little.
+    """
+    # by client alone: that its hours differ is what a span is to show, and no lack of witnesses
     worth = worth_of(replace(traffic, seconds=None), old.strangeness(traffic.signals))
     if worth * len(traffic) < LEAST_ROWS:
         raise InvalidInput(
@@ -159,30 +168,51 @@ def _of_span(old: Baseline, traffic: Traffic, seed: int) -> Baseline:
     return replace(with_rows_of(old, traffic), sample=sample, worth=worth, own_words=said)
 
 
-def _week_of(
-    old: Baseline, log: PredictionLog, version: ModelVersion, since: datetime, end: datetime, newest: int
+def week_of(
+    old: Baseline,
+    log: PredictionLog,
+    version: str,
+    since: datetime,
+    end: datetime,
+    newest: int,
+    *,
+    answer: Callable[[list[str]], Answers] | None = None,
+    at_most: int = MOST_A_DAY,
 ) -> WeeklyHistogram:
-    """What the span shows of the week's cycle, read a day at a time; the bins are the old baseline's, which stay."""
+    """What the span shows of the week's cycle, read a day at a time, a random part of more than `at_most` rows.
+
+    The bins are the old baseline's, which stay. `answer`: gives the texts new answers, in place of the logged ones.
+    """
+    columns = STREAM_COLUMNS if answer is None else (*STREAM_COLUMNS, "text")
     week = WeeklyHistogram.empty(len(old.edges), max(map(bin_count, old.edges.values())))
-    reign, start = Reign(version.id, since), since
-    while start < end:
-        day = start, min(start + A_DAY, end)
+    reign = Reign(version, since)
+    for day in days(since, end):
         rows: pa.Table = reign.stream(
             log.read(
-                version=version.id,
+                version=version,
                 until_commit=newest,
                 within=day,
                 evidence_only=True,
-                at_most=MOST_A_DAY,
-                columns=STREAM_COLUMNS,
+                at_most=at_most,
+                columns=columns,
             )
         )
+        if answer is not None:
+            rows = rows.filter(pc.field("text").is_valid())
         if len(rows):
-            scores = detector_scores(old, predicted_of(rows), signals_of(rows))
+            said = (predicted_of(rows), signals_of(rows)) if answer is None else answer(rows["text"].to_pylist())
+            scores = detector_scores(old, *said)
             bins = np.stack([bin_indices(scores[name], edges) for name, edges in old.edges.items()])
             week.add_span(seconds_of(rows), bins)
-        start = day[1]
     return week
+
+
+def days(since: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """The span in pieces of a day, the last one shorter."""
+    start = since
+    while start < end:
+        yield start, min(start + A_DAY, end)
+        start += A_DAY
 
 
 def _drift_within(connection: Connection, version: ModelVersion, since: datetime, until: datetime) -> str | None:

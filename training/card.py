@@ -33,7 +33,8 @@ def recalibration_card(config: BundleConfig, evidence: Mapping[str, Any], parent
         f"# {config.model}, recalibrated\n\nThis is {done['of']} with another temperature: "
         f"{temperature['before']:.3f} became {temperature['after']:.3f}, fitted to {done['fitted']} outcome-blind "
         f"labels as known at {done['as_of']} (snapshot `{done['snapshot']}`). It gives the same labels; confidence, "
-        "entropy and margin are new, and so is the baseline that they are compared with."
+        "entropy and margin are new, and so is the baseline that they are compared with"
+        f"{_made_of(done.get('baseline'))}."
     )
     tables = [
         f"On {part['n']} rows {where}, with 95 % intervals:\n\n" + _table(("measure", "before", "after"), _moved(part))
@@ -41,6 +42,15 @@ def recalibration_card(config: BundleConfig, evidence: Mapping[str, Any], parent
     ]
     original = parents.split(BEFORE, 1)[-1].strip()
     return "\n\n".join((told, *tables, _gates(evidence), BEFORE, original)) + "\n"
+
+
+def _made_of(baseline: Mapping[str, Any] | None) -> str:
+    """What is said of a recalibration's baseline, where the champion's had been changed."""
+    if baseline is None:
+        return ""
+    if "reason" in baseline:
+        return f": its hold-out's, not that of the span which was in force, since {baseline['reason']}"
+    return f": new answers to the texts of {baseline['since']} to {baseline['until']}, the span that was in force"
 
 
 def _moved(part: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""`leeway train` and `leeway worker`."""
+"""`leeway train`, `leeway worker` and `leeway erase`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from monitoring.core.cli import open_ledger, open_registry, print_json
 from monitoring.core.errors import InvalidInput
 from monitoring.core.settings import load_settings
 from monitoring.core.types import utc_now
+from training.cli_erase import erase
 from training.extras import require_training, use_half_of_the_cores
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def worker(*, drain: bool) -> None:
     Worker(settings, open_ledger(settings), owner, utc_now, stop).work(drain=drain)
 
 
-commands = [train, worker]
+commands = [train, worker, erase]
 
 
 def _summary(trained: Trained) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from monitoring.core.storage import Storage
 from monitoring.core.types import Clock, ModelVersion, RetrainCause, TrainingJob
 from training.data import LabelledData
 from training.progress import Progress
-from training.recent import DivisionPolicy, next_snapshot, read_recent
+from training.recent import DivisionPolicy, next_snapshot, read_corrections, read_recent
 from training.recipe import Recipe
 from training.snapshot import Snapshot, first_snapshot, load
 
@@ -78,14 +78,17 @@ def plan_retraining(job: TrainingJob, workshop: Workshop) -> Plan:
         since=datetime.fromisoformat(lineage["as_of"]),
         as_of=as_of,
     )
-    if all(prediction.label is None for prediction in recent):
+    parent = load(workshop.storage, lineage["snapshot"], cache=workshop.settings.cache_dir)
+    corrections = read_corrections(workshop.ledger, parent, as_of=as_of)
+    if not corrections and all(prediction.label is None for prediction in recent):
         raise InvalidInput(f"there is nothing new to learn: no label has come since {champion.name} was trained")
     retrain = workshop.settings.retrain
     snapshot = next_snapshot(
-        load(workshop.storage, lineage["snapshot"], cache=workshop.settings.cache_dir),
+        parent,
         lineage["snapshot"],
         recent,
         DivisionPolicy(retrain.holdout_fraction, retrain.new_class_examples),
+        corrections=corrections,
         onset_at=onset_of(job.request),
         as_of=as_of,
     )

@@ -2,8 +2,9 @@
 
 The temperature is fitted to recent outcome-blind labels of some callers and judged on those of others, the same callers
 that no retraining ever learns from. What the baseline's rows were answered with changes with it, so the baseline is
-made anew, from the same texts; what a confidence is worth is read from the recent labels, for they are what it was
-fitted to. Everything else is the champion's, file by file.
+made anew, from the same texts: those of the hold-out, or of the span that was made the champion's baseline since
+(`inherited`). What a confidence is worth is read from the recent labels, for they are what it was fitted to. Everything
+else is the champion's, file by file.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from training.data import HOLDOUT, VALIDATION
 from training.draft import freeze_baseline, refit_temperature
 from training.evaluate import judge
 from training.gates import judge_recalibration
+from training.inherited import inherit_baseline, span_in_force
 from training.logits import raw_outputs
 from training.plan import Workshop, champion_of, onset_of
 from training.progress import Steps
@@ -104,6 +106,8 @@ def recalibrate(plan: Recalibration, workshop: Workshop, *, actor: str, conclude
             predictions = answering.predict(held_out.texts)
             edges_from = answering.predict(plan.parent.part(VALIDATION).texts)
             freeze_baseline(draft, plan.parent, held_out, predictions, validation=edges_from, seed=seed)
+            if (span := span_in_force(champion, workshop)) is not None:
+                draft = _made_of(draft, inherit_baseline(draft, span, workshop, seed=seed))
         with steps.step("evaluate"):
             judged = plan.recent.part(RECENT_HOLDOUT)
             recent = Answered(
@@ -135,7 +139,8 @@ def _row(prediction: RecentPrediction, holdout_fraction: float) -> Row:
     assert prediction.truth is not None
     split = RECENT_HOLDOUT if unit_share(prediction.unit) < holdout_fraction else VALIDATION
     weight = 1.0 / prediction.truth.sampling_probability
-    return Row(prediction.text, prediction.truth.label, split, weight, prediction.unit, prediction.truth.source)
+    truth = prediction.truth
+    return Row(prediction.text, truth.label, split, weight, prediction.unit, truth.source, prediction.prediction_id)
 
 
 def _require_labels(recent: Snapshot, least_judged: int) -> None:
@@ -179,6 +184,13 @@ def _lineage(plan: Recalibration, temperature: float, *, snapshot: str, data_has
             "judged": counts[RECENT_HOLDOUT],
         },
     }
+
+
+def _made_of(draft: Bundle, told: Mapping[str, Any]) -> Bundle:
+    """What the baseline is made of goes into the lineage; a later recalibration goes on from there."""
+    lineage = draft.config.lineage
+    kept = {**lineage, "recalibration": {**lineage["recalibration"], "baseline": told}}
+    return replace(draft, config=replace(draft.config, lineage=kept))
 
 
 def _revalue(draft: Bundle, recent: Answered) -> None:

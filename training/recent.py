@@ -32,10 +32,19 @@ class RecentPrediction:
     `label` is the one that counts of any source; `truth` of the outcome-blind ones, which alone may judge.
     """
 
+    prediction_id: str
     text: str
     unit: str
     at: datetime
     label: Feedback | None
+    truth: Feedback | None
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What now counts for a prediction that a snapshot holds: of all sources, and of the outcome-blind ones."""
+
+    label: Feedback
     truth: Feedback | None
 
 
@@ -59,12 +68,28 @@ def read_recent(
     logged = {row["prediction_id"]: row for row in (*late, *fresh) if _usable(row) and row["at"] <= as_of}
     with ledger.read() as connection:
         said = ledger_labels.labels_for(connection, list(logged))
-    by_prediction: defaultdict[str, list[Feedback]] = defaultdict(list)
-    for item in said:
-        if item.received_at <= as_of:
-            by_prediction[item.prediction_id].append(item)
-    recent = [_join(row, by_prediction[prediction_id]) for prediction_id, row in logged.items()]
+    by_prediction = _by_prediction(said, as_of)
+    recent = [_join(row, by_prediction.get(prediction_id, [])) for prediction_id, row in logged.items()]
     return sorted(recent, key=lambda prediction: prediction.at)
+
+
+def read_corrections(ledger: Ledger, parent: Snapshot, *, as_of: datetime) -> dict[str, Correction]:
+    """What was said anew about the parent's own predictions, by id, and changes a row; known by `as_of`.
+
+    The log is not asked, for the snapshot has their texts, however long ago they were made.
+    """
+    rows = {row.prediction_id: row for row in parent.rows if row.prediction_id}
+    with ledger.read() as connection:
+        again = rows.keys() & set(ledger_labels.labelled_since(connection, parent.as_of))
+        said = ledger_labels.labels_for(connection, sorted(again))
+    found = {}
+    for prediction_id, items in _by_prediction(said, as_of).items():
+        label, truth = _standing(items)
+        if label is not None and _correct(rows[prediction_id], one := Correction(label, truth)).label != (
+            rows[prediction_id].label
+        ):
+            found[prediction_id] = one
+    return found
 
 
 def next_snapshot(
@@ -73,15 +98,21 @@ def next_snapshot(
     recent: Sequence[RecentPrediction],
     policy: DivisionPolicy,
     *,
+    corrections: Mapping[str, Correction] | None = None,
     onset_at: datetime | None,
     as_of: datetime,
 ) -> Snapshot:
-    """The parent's rows plus the recent ones. What came before `onset_at` belongs to the old regime."""
+    """The parent's rows, as they are labelled by now, plus the recent ones.
+
+    What came before `onset_at` belongs to the old regime. A row whose label was corrected stays where its unit put it.
+    """
+    corrected = {} if corrections is None else corrections
+    inherited = [_correct(row, corrected.get(row.prediction_id)) for row in parent.rows]
     regimes: tuple[list[RecentPrediction], list[RecentPrediction]] = ([], [])
     for prediction in recent:
         regimes[onset_at is None or prediction.at >= onset_at].append(prediction)
     before, since = ([_divide(prediction, policy) for prediction in regime] for regime in regimes)
-    given = [*_inherit(parent.rows), *_inherit(before), *since]
+    given = [*_inherit(inherited), *_inherit(before), *since]
     added, waiting = _new_classes(given, parent.classes, policy.new_class_examples)
     classes = (*parent.classes, *added)
     return Snapshot(
@@ -91,7 +122,7 @@ def next_snapshot(
         parent=parent_name,
         classes_added=added,
         classes_waiting=waiting,
-        new_labels=sum(prediction.label is not None for prediction in recent),
+        new_labels=sum(prediction.label is not None for prediction in recent) + len(corrected),
     )
 
 
@@ -100,9 +131,29 @@ def _usable(row: Mapping[str, Any]) -> bool:
     return row["variant"] != Variant.SHADOW and row["error"] is None and row["text"] is not None
 
 
+def _by_prediction(said: Iterable[Feedback], as_of: datetime) -> dict[str, list[Feedback]]:
+    found: defaultdict[str, list[Feedback]] = defaultdict(list)
+    for item in said:
+        if item.received_at <= as_of:
+            found[item.prediction_id].append(item)
+    return found
+
+
+def _standing(said: Sequence[Feedback]) -> tuple[Feedback | None, Feedback | None]:
+    """What counts of all that was said about a prediction, and of what the outcome-blind sources said."""
+    return standing_label(said), standing_label(item for item in said if item.source.outcome_blind)
+
+
 def _join(row: Mapping[str, Any], said: Sequence[Feedback]) -> RecentPrediction:
-    blind = [item for item in said if item.source.outcome_blind]
-    return RecentPrediction(row["text"], row["unit"], row["at"], standing_label(said), standing_label(blind))
+    return RecentPrediction(row["prediction_id"], row["text"], row["unit"], row["at"], *_standing(said))
+
+
+def _correct(row: Row, correction: Correction | None) -> Row:
+    """The row with the label that counts by now. What nobody had labelled, or not blindly, is left to `read_recent`."""
+    if correction is None or row.split == RECENT_UNLABELLED:
+        return row
+    now = correction.truth if row.split in (HOLDOUT, RECENT_HOLDOUT) else correction.label
+    return row if now is None else replace(row, label=now.label, source=now.source)
 
 
 def _divide(prediction: RecentPrediction, policy: DivisionPolicy) -> Row:
@@ -115,7 +166,9 @@ def _divide(prediction: RecentPrediction, policy: DivisionPolicy) -> Row:
     if not held_out and prediction.label is not None:
         blind = prediction.label.source.outcome_blind
         return _labelled(prediction, prediction.label, VALIDATION if validating and blind else TRAIN, 1.0)
-    return Row(prediction.text, None, RECENT_UNLABELLED, unit=prediction.unit, source="log")
+    return Row(
+        prediction.text, None, RECENT_UNLABELLED, 1.0, prediction.unit, "log", prediction_id=prediction.prediction_id
+    )
 
 
 def unit_share(unit: str) -> float:
@@ -124,7 +177,7 @@ def unit_share(unit: str) -> float:
 
 
 def _labelled(prediction: RecentPrediction, said: Feedback, split: str, weight: float) -> Row:
-    return Row(prediction.text, said.label, split, weight, prediction.unit, said.source)
+    return Row(prediction.text, said.label, split, weight, prediction.unit, said.source, prediction.prediction_id)
 
 
 def _inherit(rows: Sequence[Row]) -> list[Row]:

@@ -1,7 +1,8 @@
 """Training data, materialised: what a model learnt from and was tested on can be read again years later.
 
-A snapshot is a storage folder `snapshots/<hash>` with data.parquet (text, label, split, weight, unit, source) and
-manifest.json; the hash is the manifest's, which holds the data's. Splits:
+A snapshot is a storage folder `snapshots/<hash>` with data.parquet (text, label, split, weight, unit, source,
+prediction_id) and manifest.json; the hash is the manifest's, which holds the data's. Where a person's rows were erased
+(`snapshot_erasure`), the manifest names other data, and says how many rows it lacks. Splits:
 
     train, validation    what the model learns from and is tuned on
     holdout              never trained on, in this generation or any later one
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,7 +36,9 @@ from training.data import HOLDOUT, TRAIN, VALIDATION, LabelledData
 RECENT_HOLDOUT, RECENT_UNLABELLED, WAITING = "recent_holdout", "recent_unlabelled", "waiting"
 SPLITS = (TRAIN, VALIDATION, HOLDOUT, RECENT_HOLDOUT, RECENT_UNLABELLED, WAITING)
 FORMAT = 1
-DATA, MANIFEST = "data.parquet", "manifest.json"
+FOLDER, DATA, MANIFEST = "snapshots", "data.parquet", "manifest.json"
+
+log = logging.getLogger(__name__)
 
 SCHEMA = pa.schema(
     [
@@ -44,13 +48,17 @@ SCHEMA = pa.schema(
         ("weight", pa.float64()),
         ("unit", pa.string()),
         ("source", pa.string()),
+        ("prediction_id", pa.string()),
     ]
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """One text. `source`: `file`, a LabelSource, or `log` where there is no label. `unit`: hashed key, or empty."""
+    """One text. `source`: `file`, a LabelSource, or `log` where there is no label. `unit`: hashed key, or empty.
+
+    `prediction_id`: of traffic; empty for a file's rows, and in snapshots of before ids were kept.
+    """
 
     text: str
     label: str | None
@@ -58,6 +66,7 @@ class Row:
     weight: float = 1.0
     unit: str = ""
     source: str = "file"
+    prediction_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,8 @@ class Part:
 class Snapshot:
     """Rows and classes as of a moment. `classes` keep their parent's order, new ones last.
 
-    `classes_waiting` counts the examples of labels that have too few to be added; `new_labels` those since `parent`.
+    `classes_waiting` counts the examples of labels that have too few to be added; `new_labels` those since `parent`;
+    `erased` the rows that were taken out of it since.
     """
 
     rows: tuple[Row, ...]
@@ -102,6 +112,7 @@ class Snapshot:
     classes_added: tuple[str, ...] = ()
     classes_waiting: Mapping[str, int] | None = None
     new_labels: int = 0
+    erased: int = 0
 
     def part(self, *splits: str) -> Part:
         """The rows of these splits, in the snapshot's order; within each split the weights average one."""
@@ -146,7 +157,7 @@ def store(storage: Storage, snapshot: Snapshot) -> StoredSnapshot:
         pa.parquet.write_table(pa.Table.from_pylist([asdict(row) for row in snapshot.rows], SCHEMA), folder / DATA)
         data_hash = _sha256(folder / DATA)
         (folder / MANIFEST).write_text(json.dumps(_manifest(snapshot, data_hash), indent=2, sort_keys=True))
-        name = storage.put_folder(folder, f"snapshots/{_sha256(folder / MANIFEST)[:20]}")
+        name = storage.put_folder(folder, f"{FOLDER}/{_sha256(folder / MANIFEST)[:20]}")
     return StoredSnapshot(name, data_hash)
 
 
@@ -157,17 +168,21 @@ def load(storage: Storage, name: str, *, cache: Path) -> Snapshot:
         storage.fetch_folder(name, folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
-        if manifest["format"] != FORMAT or manifest["data_sha256"] != _sha256(folder / DATA):
+        data, erased = folder / manifest.get("data", DATA), manifest.get("erased", 0)
+        if manifest["format"] != FORMAT or manifest["data_sha256"] != _sha256(data):
             raise ValueError("its data does not match its manifest")
-        rows = pa.parquet.read_table(folder / DATA, schema=SCHEMA).to_pylist()
+        rows = pa.parquet.read_table(data, schema=SCHEMA).to_pylist()
+        if erased:
+            log.warning("%s: %d of its rows were erased since it was learnt from", name, erased)
         return Snapshot(
-            rows=tuple(Row(**row) for row in rows),
+            rows=tuple(Row(**(row | {"prediction_id": row["prediction_id"] or ""})) for row in rows),
             classes=tuple(manifest["classes"]),
             as_of=datetime.fromisoformat(manifest["as_of"]),
             parent=manifest["parent"],
             classes_added=tuple(manifest["classes_added"]),
             classes_waiting=manifest["classes_waiting"],
             new_labels=manifest["new_labels"],
+            erased=erased,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"snapshot {name} cannot be used: {error}", field="snapshot") from error

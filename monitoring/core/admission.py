@@ -33,7 +33,7 @@ class Bound:
     share: float
 
 
-def bounds(per_minute: int = 30, repeats_per_hour: int = 10, share: float = 0.05) -> tuple[Bound, ...]:
+def bounds(per_minute: int = 30, repeats_per_hour: int = 5, share: float = 0.05) -> tuple[Bound, ...]:
     """Of a client, of a client that repeats a text, and of a text that floods, whoever sends it."""
     return (
         Bound(("unit",), MINUTE, per_minute, share),
@@ -44,18 +44,24 @@ def bounds(per_minute: int = 30, repeats_per_hour: int = 10, share: float = 0.05
 
 @dataclass
 class _Span:
-    """Rows of one version that counted in a minute or an hour: all of them, and by bucket."""
+    """Rows of one version that counted in a minute or an hour: all, by bucket, and `before` a bucket's first one."""
 
     total: int = 0
     counted: Counter[int] = field(default_factory=Counter)
+    before: dict[int, int] = field(default_factory=dict)
+
+    def since(self, bucket: int) -> int:
+        """Rows that have counted since the bucket's first one."""
+        return self.total - self.before.get(bucket, self.total)
 
 
 class Admission:
     """Counts rows as they are shipped; `judge` says of each whether it counts.
 
     A row counts while none of its bounds is reached: fewer than `least` rows like it have counted in that span, or less
-    than `share` of the version's rows that have. A restart begins the count anew; a commit that is tried again counts
-    its rows twice, and so bounds a little earlier.
+    than `share` of the version's rows that have since the first of them: a bot that comes at the end of a busy hour
+    does not spend the share of the whole hour at once. A restart begins the count anew; a commit that is tried again
+    counts its rows twice, and so bounds a little earlier.
     """
 
     def __init__(self, limits: Iterable[Bound] | None = None) -> None:
@@ -77,9 +83,12 @@ class Admission:
             said = [row[name] for name in bound.fields]
             if None not in said:
                 span = self._spans.setdefault((bound, row["version"], row["at_us"] // bound.span), _Span())
-                found.append((span, _bucket("\0".join(said)), max(bound.least, bound.share * span.total)))
+                bucket = _bucket("\0".join(said))
+                found.append((span, bucket, max(bound.least, bound.share * span.since(bucket))))
         counts = all(span.counted[bucket] < most for span, bucket, most in found)
         for span, bucket, _ in found:
+            if counts:
+                span.before.setdefault(bucket, span.total)
             span.total += counts
             span.counted[bucket] += counts
         return counts

@@ -3,8 +3,8 @@
 Everything that was said is kept. A label counts until its own source says something else, or a more trusted one speaks.
 A sequential test is valid only while what it has seen stays as it was: to bet again on what is known by now would be to
 peek. So such a test keeps the label that came first, of each client and day, and a correction changes all that is
-computed anew: figures, windows and units of a rollout that have not been concluded, and what is learnt, until a
-snapshot has taken it.
+computed anew: figures, windows and units of a rollout that have not been concluded, and what the next retraining
+learns, of rows that an earlier one had learnt, too.
 """
 
 from __future__ import annotations

@@ -62,6 +62,11 @@ SCHEMA = pa.schema(
 )
 
 
+# Delta's own log keeps the least and greatest values of a column for as long as it lives: of what queries skip by, and
+# never of texts, which are to be forgotten
+_STATISTICS = "prediction_id,model,version,variant,at,error,counted,commit"
+
+
 @dataclass(frozen=True)
 class Shipment:
     """What one call of `ship` moved."""
@@ -159,6 +164,30 @@ class PredictionLog:
         table.optimize.compact()
         table.vacuum(retention_hours=168, dry_run=False)
 
+    def predictions_of(self, unit: str) -> set[str]:
+        """Ids of the predictions for the client whose hashed key this is."""
+        table = self._table()
+        if table is None:
+            return set()
+        return set(_select(table, "prediction_id", [f"unit = {_quoted(unit)}"])["prediction_id"].to_pylist())
+
+    def erase(self, *, prediction_ids: Iterable[str], unit: str | None = None) -> int:
+        """Delete these predictions, and all of the client's, from the table and from every file of it; rows deleted.
+
+        Who reads an old version meanwhile finds its files gone, and has to read again. Frames that wait in a spool are
+        not in the table yet: ship first.
+        """
+        ids = sorted(set(prediction_ids))
+        conditions = [f"prediction_id IN ({', '.join(map(_quoted, ids))})"] if ids else []
+        conditions += [] if unit is None else [f"unit = {_quoted(unit)}"]
+        table = self._table()
+        if table is None or not conditions:
+            return 0
+        deleted = _delete(table, " OR ".join(conditions))
+        # only files that a version has given up: those that a shipper is just writing belong to none yet
+        table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=False)
+        return deleted
+
     def _ship_once(self, root: Path) -> Shipment:
         for attempt in range(COMMIT_ATTEMPTS):
             table = self._table()
@@ -195,7 +224,12 @@ class PredictionLog:
     def _create_table(self) -> None:
         try:
             DeltaTable.create(
-                self._url, SCHEMA, mode="ignore", partition_by=["day"], storage_options=self._options or None
+                self._url,
+                SCHEMA,
+                mode="ignore",
+                partition_by=["day"],
+                configuration={"delta.dataSkippingStatsColumns": _STATISTICS},
+                storage_options=self._options or None,
             )
         except CommitFailedError:  # another shipper has just made it
             return
@@ -217,6 +251,18 @@ def _near(ordered_ids: Sequence[str]) -> str:
 def _select(table: DeltaTable, what: str, conditions: Sequence[str]) -> pa.Table:
     query = f"SELECT {what} FROM log WHERE {' AND '.join(conditions)}"
     return pa.table(QueryBuilder().register("log", table).execute(query).read_all())
+
+
+def _delete(table: DeltaTable, condition: str) -> int:
+    """Rows that were deleted; again where a shipper was faster."""
+    for attempt in range(COMMIT_ATTEMPTS):
+        try:
+            return int(table.delete(condition)["num_deleted_rows"])
+        except CommitFailedError:
+            if attempt == COMMIT_ATTEMPTS - 1:
+                raise
+            table.update_incremental()
+    raise AssertionError("unreachable")
 
 
 def _thinned(table: DeltaTable, conditions: Sequence[str], at_most: int) -> list[str]:

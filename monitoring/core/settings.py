@@ -68,10 +68,13 @@ class LogSettings(Section):
     retention_days: int = Field(90, ge=1)
     counted_per_minute: int = Field(30, ge=1, description="rows of one client that always count as evidence")
     repeats_per_hour: int = Field(
-        10, ge=1, description="rows of a client with the same text that always count as evidence"
+        5, ge=1, description="rows of a client with the same text that always count as evidence"
     )
     counted_share: float = Field(
-        0.05, gt=0, le=1, description="share of what counts in that minute or hour that they may make up beyond it"
+        0.05,
+        gt=0,
+        le=1,
+        description="share of what has counted in that minute or hour since their first that they may make up",
     )
 
 

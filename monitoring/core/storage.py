@@ -99,6 +99,21 @@ class Storage:
         except FileNotFoundError as error:
             raise NotFound(f"{name} is not in the storage at {self._root}") from error
 
+    def names(self, folder: str) -> list[str]:
+        """What lies in a folder, sorted, without what is only on its way in; nothing where there is no such folder."""
+        try:
+            found = self._files.ls(self._path(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(name for path in found if not (name := Path(path).name).startswith(".incoming-"))
+
+    def remove(self, name: str) -> None:
+        """Delete one file. Raises NotFound."""
+        try:
+            self._files.rm_file(self._path(name))
+        except FileNotFoundError as error:
+            raise NotFound(f"{name} is not in the storage at {self._root}") from error
+
     def exists(self, name: str) -> bool:
         """Whether a file or folder of that name is there."""
         if self.local:

@@ -151,6 +151,8 @@ def test_what_nobody_could_have_learnt_from_before(ledger: Ledger) -> None:
         say(connection, prediction_id=prediction(2), label=None, rating=1.0, now=NOON + MINUTE)
         say(connection, prediction_id=prediction(2), now=NOON + 3 * MINUTE)
         assert labels.first_labelled_since(connection, NOON + 2 * MINUTE) == [prediction(2)]
+        assert sorted(labels.labelled_since(connection, NOON + 2 * MINUTE)) == [prediction(1), prediction(2)]
+        assert labels.labelled_since(connection, NOON + 3 * MINUTE) == []
 
 
 def test_a_correction_that_is_taken_back_is_new_and_its_repetition_is_not(ledger: Ledger) -> None:

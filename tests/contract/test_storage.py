@@ -77,3 +77,17 @@ def test_what_is_not_there_is_named(storage: Storage, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="bundles/absent is not in the storage"):
         storage.fetch_folder("bundles/absent", tmp_path / "absent")
     assert not (tmp_path / "absent").exists()
+
+
+def test_what_lies_in_a_folder_is_named_and_can_be_removed(storage: Storage, folder: Path, tmp_path: Path) -> None:
+    assert storage.names("bundles") == []
+    for name in ("two", "one"):
+        storage.put_folder(folder, f"bundles/{name}")
+    if storage.local:
+        (tmp_path / "storage" / "bundles" / ".incoming-three").mkdir()
+    assert storage.names("bundles") == ["one", "two"]
+    storage.remove("bundles/one/card.md")
+    assert storage.names("bundles/one") == ["manifest.json", "model.onnx"]
+    assert storage.names("bundles/two") == sorted(FILES)
+    with pytest.raises(NotFound, match=r"card\.md"):
+        storage.remove("bundles/one/card.md")

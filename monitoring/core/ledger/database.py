@@ -88,6 +88,15 @@ class Ledger:
         with self._reader.connect() as connection, connection.begin():
             yield connection
 
+    def flush(self) -> None:
+        """Bring what SQLite has written ahead into its file, so that what was deleted is in neither of them."""
+        if self._file is not None:
+            raw = self._engine.raw_connection()
+            try:
+                raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                raw.close()
+
     def close(self) -> None:
         """Give back all connections."""
         self._engine.dispose()

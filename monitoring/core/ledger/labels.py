@@ -100,6 +100,12 @@ def first_labelled_since(connection: Connection, moment: datetime) -> list[str]:
     return list(connection.execute(query.having(func.min(feedback.c.received_at) > moment)).scalars())
 
 
+def labelled_since(connection: Connection, moment: datetime) -> list[str]:
+    """Predictions about which a label was said after `moment`, for the first time or once more."""
+    query = select(feedback.c.prediction_id).where(feedback.c.label.is_not(None), feedback.c.received_at > moment)
+    return list(connection.execute(query.distinct()).scalars())
+
+
 def add_outcomes(connection: Connection, rows: Iterable[Outcome]) -> int:
     """Keep outcomes, corrections beside what they correct; the same one is kept once. The number that was new."""
     return insert_ignore(connection, outcomes, [vars(row) for row in rows])

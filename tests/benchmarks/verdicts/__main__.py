@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from monitoring.core.errors import LeewayError
-from tests.benchmarks.verdicts import accuracy, bursts, calibration, costs, streams, tables, weeks, windows
+from tests.benchmarks.verdicts import accuracy, bursts, calibration, costs, extremes, streams, tables, weeks, windows
 from tests.benchmarks.verdicts.draws import NONE, Extent
 from tests.benchmarks.verdicts.material import read_material
 from tests.benchmarks.verdicts.rivals import RIVALS, play
@@ -63,6 +63,7 @@ def main() -> None:
     with ProcessPoolExecutor(max_workers=cores, mp_context=multiprocessing.get_context("spawn")) as pool:
         stages = Stages(pool)
         judged = stages.map("windows", windows.judge, windows.tasks(scored, extent))
+        extreme = stages.map("classes and sizes", extremes.judge, extremes.tasks(scored, extent))
         burst = stages.map("bursts", bursts.judge, bursts.tasks(scored, extent))
         nulls = stages.map("null streams", streams.count_false_alarms, streams.null_tasks(scored, extent))
         delays = stages.map("delays", streams.measure_delays, streams.delay_tasks(scored, extent))
@@ -72,6 +73,7 @@ def main() -> None:
     print(f"rivals: {', '.join(given.rivals) or 'none'} ...", file=sys.stderr, flush=True)
     measured = tables.Measured(
         windows=windows.add_up(_flat(judged)),
+        extremes=extremes.add_up(extreme),
         bursts=bursts.add_up(_flat(burst)),
         nulls=streams.add_up_nulls(nulls),
         delays=streams.add_up_delays(_flat(delays)),

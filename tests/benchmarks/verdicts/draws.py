@@ -127,6 +127,16 @@ class Extent:
         return max(2, min(100, self.runs // 10))
 
     @property
+    def class_windows(self) -> int:
+        """Null windows for each number of classes."""
+        return max(2, self.runs // 2)
+
+    @property
+    def largest_windows(self) -> int:
+        """Null windows of a million rows: twenty seconds each."""
+        return max(2, self.runs // 200)
+
+    @property
     def rival_estimates(self) -> int:
         """Windows per scenario that a rival estimates."""
         return max(40, self.runs // 5)

@@ -14,10 +14,11 @@ from tests.benchmarks.verdicts.bursts import Bursts
 from tests.benchmarks.verdicts.calibration import Reading
 from tests.benchmarks.verdicts.costs import Costs
 from tests.benchmarks.verdicts.draws import ACCURACY_SCENARIOS, NONE, STREAM_SCENARIOS, WINDOW_SCENARIOS, WINDOW_SIZES
+from tests.benchmarks.verdicts.extremes import Extreme
 from tests.benchmarks.verdicts.rivals import Played
 from tests.benchmarks.verdicts.streams import THRESHOLD, Delay, NullStreams, detector_name
 from tests.benchmarks.verdicts.weeks import KINDS, Weeks
-from tests.benchmarks.verdicts.windows import ANY, DRIFT, Alarms
+from tests.benchmarks.verdicts.windows import ALPHA, ANY, DRIFT, Alarms
 
 WITHOUT, WITH = "without labels", f"with {LABELS} labels"
 
@@ -27,6 +28,7 @@ class Measured:
     """Everything of one run."""
 
     windows: Sequence[Alarms]
+    extremes: Sequence[Extreme]
     bursts: Sequence[Bursts]
     nulls: Sequence[NullStreams]
     delays: Sequence[Delay]
@@ -61,6 +63,7 @@ def report(measured: Measured) -> str:
         for table in (
             false_alarms(measured),
             power(measured),
+            extremes(measured.extremes),
             bursts(measured.bursts),
             null_streams(measured),
             delays(measured),
@@ -98,6 +101,22 @@ def power(measured: Measured) -> str:
         for name in names
     ]
     return markdown("Power at 5 / 20 / 50 % of the far topic", ["", *_sizes()], rows)
+
+
+def extremes(counted: Sequence[Extreme]) -> str:
+    """False alarms with few and many classes, and in very large windows."""
+    rows = [
+        [
+            "the model's own" if part.classes is None else str(part.classes),
+            f"{part.n:,}",
+            f"{part.windows:,}",
+            str(part.alarms),
+            " to ".join(_bound(bound) for bound in part.interval),
+        ]
+        for part in counted
+    ]
+    columns = ["classes", "n", "windows", "with a significant finding", "95 % interval of their share"]
+    return markdown(f"No drift, few and many classes, very large windows; {ALPHA:.4f} may be spent", columns, rows)
 
 
 def bursts(counted: Sequence[Bursts]) -> str:
@@ -313,6 +332,14 @@ def _share(counted: Alarms | None) -> str:
     digits = 3 if counted.windows >= 200 and 0 < counted.share < 0.1 else 2
     whole = counted.share in (0.0, 1.0)
     return f"{counted.share:.0f}" if whole else f"{counted.share:.{digits}f}".removeprefix("0")
+
+
+def _bound(share: float) -> str:
+    """
+    >>> _bound(0.0), _bound(0.00024), _bound(0.5218)
+    ('0', '.0002', '.522')
+    """
+    return f"{share:.{4 if share < 0.1 else 3}f}".removeprefix("0") if share else "0"
 
 
 def _per_million(cpu_s: float) -> str:

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,22 @@ from monitoring.core.cli import open_ledger, open_registry
 from monitoring.core.errors import InvalidInput
 from monitoring.core.ids import new_id
 from monitoring.core.ledger import approvals, jobs, versions
+from monitoring.core.ledger.baselines import BaselineChange
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.runtime import ClassifierRuntime
 from monitoring.core.settings import load_settings
+from monitoring.core.signals import SIGNALS
 from monitoring.core.spool import SpoolWriter
 from monitoring.core.types import JobState, LabelSource, ModelVersion, RetrainCause, Stage, TrainingJob, utc_now
+from monitoring.in_force import load_baseline
+from monitoring.rebaseline import change_baseline
 from monitoring.stats.calibration import debiased_ece
 from tests.bundles import make_bundle, toy_texts
 from tests.integration.training.support import MODEL, Traffic, label_traffic, record
 from tests.integration.training.test_worker import child_of, wait_for, worker_process
 from training.data import LabelledData, split
+from training.inherited import Span, inherit_baseline
 from training.plan import Workshop
 from training.progress import silent
 from training.recalibrate import Recalibration, plan_recalibration, recalibrate
@@ -43,6 +49,7 @@ from training.trained import Trained
 LABELS = ("account", "billing", "delivery")
 RIGHT, TOO_SURE = 1.5, 0.4
 """The temperature at which labels are drawn, and one that makes the model nearly certain of everything."""
+SERVED = timedelta(minutes=30)
 
 
 @pytest.fixture
@@ -93,7 +100,7 @@ def serve(workshop: Workshop, world: ClassifierRuntime, tmp_path: Path) -> Serve
                 reason="the first",
                 bundle_hash=None,
                 valid_for=timedelta(hours=1),
-                now=utc_now(),
+                now=utc_now() - SERVED,
             )
 
     return put
@@ -202,24 +209,136 @@ def test_what_it_is_made_of_can_be_read_back_and_a_retraining_can_follow(
     assert np.abs(now.accuracy_at(stated) - stated).max() < 0.15  # a confidence is worth what it says
 
 
-def test_a_calibrated_model_is_left_alone(workshop: Workshop, serve: Serve, world: ClassifierRuntime) -> None:
+def change_the_baseline(workshop: Workshop, champion: ModelVersion, *, kept: float = 1.0) -> BaselineChange:
+    """To 400 answers about one topic, of which the hold-out has few; a share of their texts is `kept` in the log."""
+    texts, _ = toy_texts(("billing",), 400, np.random.default_rng(5))
+    until = utc_now()
+    since = until - timedelta(seconds=len(texts))  # one a second
+    log_answers(workshop, champion, texts, since, kept=kept)
+    changed = change_baseline(
+        workshop.ledger,
+        PredictionLog(workshop.settings.log_url),
+        workshop.registry,
+        workshop.settings,
+        MODEL,
+        since=since,
+        until=until,
+        actor="ada",
+        reason="the shop sells nothing else now",
+        now=until,
+    )
+    return changed.change
+
+
+def log_answers(
+    workshop: Workshop, version: ModelVersion, texts: Sequence[str], since: datetime, *, kept: float
+) -> None:
+    """Traffic as the version really answers it, a text a second."""
+    answers = ClassifierRuntime(workshop.registry.fetch(version)).predict(texts)
+    rows = [
+        replace(
+            record(
+                new_id(),
+                version,
+                text if number < kept * len(texts) else None,
+                unit=f"customer {number}",
+                at=since + timedelta(seconds=number),
+            ),
+            predicted=version.labels[answers.predicted[number]],
+            **{name: float(answers.signal(name)[number]) for name in SIGNALS},
+            projected=answers.projected[number].tolist(),
+        ).row()
+        for number, text in enumerate(texts)
+    ]
+    spool = workshop.settings.spool_dir
+    with closing(SpoolWriter(spool, writer=f"test-{new_id()}", segment_bytes=1 << 20, max_bytes=1 << 30)) as writer:
+        assert writer.append(rows)
+    PredictionLog(workshop.settings.log_url).ship(spool)
+
+
+def test_a_baseline_that_was_changed_is_the_successors_too(
+    workshop: Workshop, serve: Serve, world: ClassifierRuntime
+) -> None:
     champion = serve(TOO_SURE)
+    change = change_the_baseline(workshop, champion)
     log_labelled(workshop, champion, draw(world, 500, 2))
-    first = recalibrated(workshop).version
+    version = recalibrated(workshop).version
+
+    told = version.lineage["recalibration"]["baseline"]
+    since, until = change.since.isoformat(), change.until.isoformat()
+    assert told == {"version": champion.id, "since": since, "until": until, "rows": 400}
+    new = workshop.registry.fetch(version)
+    made = Baseline.load(new.path(bundles.BASELINE))
+    assert made.n == 400
+    assert made.class_counts[LABELS.index("billing")] > 350, "the span's topic, not the hold-out's mixture"
+    before = load_baseline(workshop.registry, champion, change)
+    assert made.signals["confidence"].mean() < before.signals["confidence"].mean() - 0.05, "answered anew"
+    assert made.week is not None
+    assert made.week.counts[:, 0].sum() == 400
+    assert f"new answers to the texts of {since} to {until}" in new.path(bundles.CARD).read_text()
+
+
+@pytest.mark.parametrize(
+    ("kept", "retained", "said"),
+    [
+        (1.0, False, "the log has 0 of its 400 answers left"),
+        (0.5, True, "the log has the texts of only 50% of its answers"),
+    ],
+)
+def test_a_span_of_which_too_little_is_left_gives_way_to_the_hold_out(
+    workshop: Workshop, serve: Serve, world: ClassifierRuntime, kept: float, retained: bool, said: str
+) -> None:
+    champion = serve(TOO_SURE)
+    change_the_baseline(workshop, champion, kept=kept)
+    if not retained:
+        log = PredictionLog(workshop.settings.log_url)
+        log.maintain(retention_days=1, now=utc_now() + timedelta(days=9))
+    log_labelled(workshop, champion, draw(world, 500, 2))
+    version = recalibrated(workshop).version
+    assert version.lineage["recalibration"]["baseline"] == {"reason": said}
+    new, old = (workshop.registry.fetch(one) for one in (version, champion))
+    made, first = (Baseline.load(bundle.path(bundles.BASELINE)) for bundle in (new, old))
+    assert made.week is None
+    assert np.abs(made.class_counts / made.n - first.class_counts / first.n).max() < 0.15
+    assert f"not that of the span which was in force, since {said}" in new.path(bundles.CARD).read_text()
+
+
+def test_texts_that_are_others_than_were_answered_are_no_span(
+    workshop: Workshop, serve: Serve, world: ClassifierRuntime, tmp_path: Path
+) -> None:
+    champion = serve(TOO_SURE)
+    since = utc_now()
+    log_labelled(workshop, champion, draw(world, 500, 2))  # logged as answered with one label, whatever they say
+    draft = make_bundle(tmp_path / "draft", labels=LABELS, temperature=RIGHT)
+    span = Span(champion.id, since, utc_now(), 500)
+    assert "of its texts are answered as they were" in inherit_baseline(draft, span, workshop, seed=1)["reason"]
+
+
+def promote(workshop: Workshop, champion: ModelVersion, successor: ModelVersion) -> None:
+    """Put the successor in the champion's place, and end the job that made it."""
     with workshop.ledger.begin() as connection:
-        for version, stage in ((champion, Stage.ARCHIVED), (first, Stage.APPROVED), (first, Stage.SHADOW)):
+        for version, stage in ((champion, Stage.ARCHIVED), (successor, Stage.APPROVED), (successor, Stage.SHADOW)):
             version = versions.get(connection, version.id)
             versions.move(connection, version, stage, actor="test", reason="promoted", now=utc_now())
         for stage in (Stage.AB_TEST, Stage.PRODUCTION):
-            promoted = versions.get(connection, first.id)
+            promoted = versions.get(connection, successor.id)
             versions.move(connection, promoted, stage, actor="test", reason="promoted", now=utc_now())
         state = versions.model_state(connection, MODEL)
-        versions.set_champion(connection, state, production=first.id, previous=None, watch_until=None, now=utc_now())
-    log_labelled(workshop, first, draw(world, 500, 3))
+        versions.set_champion(
+            connection, state, production=successor.id, previous=None, watch_until=None, now=utc_now()
+        )
     with workshop.ledger.begin() as connection:  # the first job is over
         claimed = jobs.claim(connection, owner="test", lasts=timedelta(seconds=9), now=utc_now())
         assert claimed is not None
         jobs.finish(connection, claimed, JobState.SUCCEEDED, reason="done", result={}, now=utc_now())
+
+
+def test_a_calibrated_model_is_left_alone(workshop: Workshop, serve: Serve, world: ClassifierRuntime) -> None:
+    champion = serve(TOO_SURE)
+    log_labelled(workshop, champion, draw(world, 500, 2))
+    first = recalibrated(workshop).version
+    promote(workshop, champion, first)
+    log_labelled(workshop, first, draw(world, 500, 3))
 
     again = recalibrated(workshop)
 
@@ -230,6 +349,19 @@ def test_a_calibrated_model_is_left_alone(workshop: Workshop, serve: Serve, worl
     assert "not proven" in failed.reason
     # only what was labelled since the last fit was read
     assert again.version.lineage["recalibration"]["fitted"] + again.version.lineage["recalibration"]["judged"] == 500
+
+
+def test_the_span_is_inherited_once_more(workshop: Workshop, serve: Serve, world: ClassifierRuntime) -> None:
+    champion = serve(TOO_SURE)
+    change_the_baseline(workshop, champion)
+    log_labelled(workshop, champion, draw(world, 500, 2))
+    first = recalibrated(workshop).version
+    promote(workshop, champion, first)
+    log_labelled(workshop, first, draw(world, 500, 3))
+    second = recalibrated(workshop).version
+    assert second.lineage["recalibration"]["of"] == first.name
+    assert second.lineage["recalibration"]["baseline"] == first.lineage["recalibration"]["baseline"]
+    assert Baseline.load(workshop.registry.fetch(second).path(bundles.BASELINE)).n == 400
 
 
 def test_only_what_came_since_calibration_was_lost_counts(

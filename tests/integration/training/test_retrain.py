@@ -19,13 +19,14 @@ from tests.integration.training.support import (
     LABELS,
     MODEL,
     NEW_LABEL,
+    Traffic,
     ask_for_retraining,
     label_traffic,
     log_traffic,
 )
 from training.pipeline import run
 from training.plan import Workshop, plan_retraining
-from training.recent import read_recent
+from training.recent import read_corrections, read_recent
 from training.snapshot import load
 
 
@@ -78,6 +79,58 @@ def test_labels_that_come_late_are_learnt_too(served: Workshop, champion: ModelV
     assert sum(prediction.label is not None for prediction in recent) == 20
     assert [prediction.at for prediction in recent] == sorted(prediction.at for prediction in recent)
     assert len(fresh.ids) == sum(prediction.at > trained_at for prediction in recent)
+
+
+def test_what_was_corrected_since_is_learnt_anew(served: Workshop, champion: ModelVersion) -> None:
+    traffic = log_traffic(served.settings, champion, 40)
+    label_traffic(served.ledger, traffic)
+    parent = plan_retraining(ask_for_retraining(served.ledger), served).snapshot
+    learnt = {row.prediction_id: row for row in parent.rows if row.prediction_id in traffic.ids}
+    assert len(learnt) == 40
+    trained, judged = (
+        next(name for name, row in learnt.items() if row.split == split) for split in ("train", "recent_holdout")
+    )
+    other = {name: next(label for label in LABELS if label != row.label) for name, row in learnt.items()}
+    assert read_corrections(served.ledger, parent, as_of=utc_now()) == {}
+
+    for name in (trained, judged):
+        label_traffic(served.ledger, Traffic([name], [other[name]]))
+    complained = next(name for name in learnt if name not in (trained, judged))
+    label_traffic(served.ledger, Traffic([complained], [other[complained]]), LabelSource.COMPLAINT)
+    early = parent.as_of + timedelta(microseconds=1)
+    assert read_corrections(served.ledger, parent, as_of=early) == {}
+    found = read_corrections(served.ledger, parent, as_of=utc_now())
+
+    assert {name: one.label.label for name, one in found.items()} == {
+        name: other[name] for name in (trained, judged)
+    }, "a complaint does not outweigh ground truth"
+
+
+def test_a_correction_alone_is_worth_a_retraining(served: Workshop, champion: ModelVersion) -> None:
+    traffic = log_traffic(served.settings, champion, 300)
+    label_traffic(served.ledger, traffic)
+    trained = run(plan_retraining(ask_for_retraining(served.ledger), served), served, actor="worker")
+    with served.ledger.begin() as connection:
+        for version, stage in ((champion, Stage.ARCHIVED), (trained.version, Stage.APPROVED)):
+            versions.move(connection, version, stage, actor="test", reason="test", now=utc_now())
+        for stage in (Stage.SHADOW, Stage.AB_TEST, Stage.PRODUCTION):
+            moved = versions.get(connection, trained.version.id)
+            versions.move(connection, moved, stage, actor="test", reason="test", now=utc_now())
+        state = versions.model_state(connection, MODEL)
+        versions.set_champion(connection, state, production=moved.id, previous=None, watch_until=None, now=utc_now())
+        claimed = jobs.claim(connection, owner="test", lasts=timedelta(seconds=9), now=utc_now())
+        assert claimed is not None
+        jobs.finish(connection, claimed, JobState.SUCCEEDED, reason="done", result={}, now=utc_now())
+    job = ask_for_retraining(served.ledger)
+    with pytest.raises(InvalidInput, match="nothing new to learn"):
+        plan_retraining(job, served)
+
+    right = "billing" if traffic.labels[0] != "billing" else "account"
+    label_traffic(served.ledger, Traffic(traffic.ids[:1], [right]))
+    planned = plan_retraining(job, served).snapshot
+
+    assert [row.label for row in planned.rows if row.prediction_id == traffic.ids[0]] == [right]
+    assert planned.new_labels == 1
 
 
 def test_the_most_trusted_label_teaches_and_the_blind_one_judges(served: Workshop, champion: ModelVersion) -> None:

@@ -7,14 +7,16 @@ import doctest
 import numpy as np
 import pytest
 
-from tests.benchmarks.verdicts import draws, streams, tables, windows
+from monitoring.core.signals import Predictions
+from tests.benchmarks.verdicts import draws, extremes, streams, tables, windows
 from tests.benchmarks.verdicts.draws import FAR, NEAR, NO_DRIFT, NONE, Extent, Scenario, Urns
 from tests.benchmarks.verdicts.material import deal, own_material
+from tests.benchmarks.verdicts.scored import Scored
 
 URNS = Urns({NONE: np.arange(0, 700), FAR: np.arange(700, 900), NEAR: np.arange(900, 1000)})
 
 
-@pytest.mark.parametrize("module", [draws, streams, tables, windows], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [draws, extremes, streams, tables, windows], ids=lambda module: module.__name__)
 def test_the_examples_hold(module: object) -> None:
     assert doctest.testmod(module).failed == 0
 
@@ -82,3 +84,53 @@ def test_a_label_of_a_new_topic_that_the_model_knows_still_counts_as_new() -> No
     dealt = deal("x", rows, [], far=[("my balance", "balance")], near=[("a loan", "loan")])
     assert dealt.far == [("my balance", "new: balance")]
     assert dealt.near == [("a loan", "loan")]
+
+
+def test_windows_of_few_and_many_classes_are_each_judged_once_and_never_the_same(tmp_path) -> None:
+    extent = Extent(100)
+    numbers = [
+        number for task in extremes.tasks(tmp_path, extent) if task.classes is not None for number in task.numbers
+    ]
+    assert sorted(numbers) == list(range(len(extremes.CLASS_COUNTS) * extent.class_windows))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 10])
+def test_other_numbers_of_classes_are_the_same_answers_of_the_same_pool(count: int, rng: np.random.Generator) -> None:
+    scored = small_scored(rng)
+    other = extremes.with_classes(scored, count)
+    assert len(other.classes) == count
+    assert set(other.predicted.tolist()) == set(other.classes)
+    assert (other.labels[-10:] == "new: c").all(), "what is new stays new"
+    known = np.isin(other.labels, other.classes)
+    assert known.sum() == len(scored.labels) - 10
+    if count >= len(scored.classes):
+        np.testing.assert_array_equal(other.correct, scored.correct)
+        np.testing.assert_array_equal(other.predictions.confidence, scored.predictions.confidence)
+    else:
+        assert other.correct.mean() > scored.correct.mean(), "what is merged cannot be mistaken for each other"
+        assert (other.predictions.confidence >= scored.predictions.confidence - 1e-12).all()
+
+
+def small_scored(rng: np.random.Generator, n: int = 300) -> Scored:
+    """Answers of a model of three classes; the last ten rows are of a new topic."""
+    probabilities = rng.dirichlet([0.5] * 3, n)
+    ordered = np.sort(probabilities, axis=1)
+    labels = np.array([str(rng.choice(["a", "b", "c"], p=row)) for row in probabilities], dtype="U6")
+    labels[-10:] = "new: c"
+    columns = {name: np.zeros(n) for name in ("entropy", "similarity", "rarity", "length")}
+    return Scored(
+        classes=("a", "b", "c"),
+        texts=np.array(["text"] * n),
+        labels=labels,
+        predictions=Predictions(
+            probabilities=probabilities,
+            predicted=probabilities.argmax(axis=1),
+            confidence=ordered[:, -1],
+            margin=ordered[:, -1] - ordered[:, -2],
+            projected=np.zeros((n, 2), dtype=np.float16),
+            **columns,
+        ),
+        embeddings=np.zeros((n, 2), dtype=np.float32),
+        places={NONE: np.arange(n - 10)},
+        vocabulary=np.array(["text"]),
+    )

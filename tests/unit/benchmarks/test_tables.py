@@ -14,6 +14,7 @@ from tests.benchmarks.verdicts.bursts import Bursts, Kind
 from tests.benchmarks.verdicts.calibration import Reading
 from tests.benchmarks.verdicts.costs import Costs
 from tests.benchmarks.verdicts.draws import ACCURACY_SCENARIOS, NONE, STREAM_SCENARIOS, WINDOW_SCENARIOS, WINDOW_SIZES
+from tests.benchmarks.verdicts.extremes import Extreme
 from tests.benchmarks.verdicts.rivals import Played
 from tests.benchmarks.verdicts.streams import THRESHOLD, Delay, NullStreams, add_up_delays, add_up_nulls, detector_name
 from tests.benchmarks.verdicts.weeks import KINDS, Weeks
@@ -39,6 +40,7 @@ def measured() -> tables.Measured:
     rival = {"detector": "Other: any", "scenario": NONE, "n": 500, "alarms": 45, "windows": 50}
     return tables.Measured(
         windows=windows,
+        extremes=[Extreme(None, 1_000_000, 0, 5), Extreme(200, 500, 2, 1000)],
         bursts=[Bursts(Kind(2_000, 5, 60), 990, 2, 1000), Bursts(Kind(500, new=0.05), 985, 970, 1000)],
         nulls=[NullStreams(300, THRESHOLD, 4_000_000, 3), NullStreams(300, 1e4, 400_000, 30)],
         delays=[Delay(detector_name(THRESHOLD), s.name, (10.0, 30.0, 20.0), 0) for s in STREAM_SCENARIOS],
@@ -89,6 +91,12 @@ def test_rivals_stand_beside_ours_and_a_missing_one_says_why(measured: tables.Me
     assert "| verdict DRIFT | .002 (1,000) |" in report
     assert "| Other |  | 33 % found, 1 false before |" in report
     assert "| gone | not installed: no wheel |" in report
+
+
+def test_few_windows_are_told_with_how_little_they_bound(measured: tables.Measured) -> None:
+    report = tables.report(measured)
+    assert "| the model's own | 1,000,000 | 5 | 0 | 0 to .522 |" in report
+    assert "| 200 | 500 | 1,000 | 2 | .0002 to .0072 |" in report
 
 
 def test_the_weeks_are_told_span_by_span(measured: tables.Measured) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,14 @@ import pytest
 
 from monitoring.core.types import Feedback, LabelSource
 from training.data import HOLDOUT, TRAIN, VALIDATION
-from training.recent import MAX_BASELINE_ROWS, DivisionPolicy, RecentPrediction, next_snapshot, unit_share
+from training.recent import (
+    MAX_BASELINE_ROWS,
+    Correction,
+    DivisionPolicy,
+    RecentPrediction,
+    next_snapshot,
+    unit_share,
+)
 from training.snapshot import RECENT_HOLDOUT, RECENT_UNLABELLED, WAITING, Row, Snapshot
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -30,16 +37,22 @@ def said(label: str, source: LabelSource = LabelSource.GROUND_TRUTH, probability
 
 
 def prediction(
-    unit: str, feedback: Feedback | None = None, *, at: datetime = NOON, text: str = "hello"
+    unit: str, feedback: Feedback | None = None, *, at: datetime = NOON, text: str = "hello", known_as: str = "p"
 ) -> RecentPrediction:
     blind = feedback if feedback is not None and feedback.source.outcome_blind else None
-    return RecentPrediction(text, unit, at, feedback, blind)
+    return RecentPrediction(known_as, text, unit, at, feedback, blind)
 
 
 def grow(
-    recent: Sequence[RecentPrediction], *, parent: Snapshot = PARENT, onset_at: datetime | None = None
+    recent: Sequence[RecentPrediction],
+    *,
+    parent: Snapshot = PARENT,
+    onset_at: datetime | None = None,
+    corrections: Mapping[str, Correction] | None = None,
 ) -> Snapshot:
-    return next_snapshot(parent, "snapshots/parent", recent, POLICY, onset_at=onset_at, as_of=NOON)
+    return next_snapshot(
+        parent, "snapshots/parent", recent, POLICY, corrections=corrections, onset_at=onset_at, as_of=NOON
+    )
 
 
 def test_units_divide_once_and_for_all() -> None:
@@ -136,3 +149,44 @@ def test_unlabelled_text_is_not_inherited() -> None:
     assert first.counts()[RECENT_UNLABELLED] == 1
     second = grow([replace(prediction(TRAINED_ON[1]), label=said("card"))], parent=first)
     assert second.counts()[RECENT_UNLABELLED] == 0
+
+
+def test_a_corrected_label_takes_the_place_of_the_one_that_was_learnt_and_moves_no_row() -> None:
+    first = grow(
+        [
+            prediction(TRAINED_ON[0], said("card"), known_as="trained"),
+            prediction(HELD_OUT[0], said("card", LabelSource.RANDOM_SAMPLE, 0.1), known_as="held out"),
+            prediction(HELD_OUT[1], said("card"), known_as="another"),
+            prediction(TRAINED_ON[1], said("crypto"), known_as="waits"),
+        ]
+    )
+    now = said("login")
+    corrections = {name: Correction(now, now) for name in ("trained", "held out", "waits")}
+    second = grow([], parent=first, corrections=corrections)
+    assert {row.prediction_id: (row.label, row.split) for row in second.rows if row.unit} == {
+        "trained": ("login", TRAIN),
+        "held out": ("login", HOLDOUT),
+        "another": ("card", HOLDOUT),
+        "waits": ("login", TRAIN),
+    }
+    assert len(second.rows) == len(PARENT.rows) + 4
+    assert [row.weight for row in second.rows if row.unit in HELD_OUT] == pytest.approx([10 / 5.5, 1 / 5.5])
+    assert second.new_labels == 3
+    assert second.classes_waiting == {}
+
+
+def test_a_complaint_corrects_no_row_that_judges() -> None:
+    first = grow([prediction(HELD_OUT[0], said("card"), known_as="held out")])
+    complaint = said("login", LabelSource.COMPLAINT)
+    [row] = [
+        row for row in grow([], parent=first, corrections={"held out": Correction(complaint, None)}).rows if row.unit
+    ]
+    assert (row.label, row.split) == ("card", HOLDOUT)
+
+
+def test_a_label_that_becomes_unknown_waits() -> None:
+    first = grow([prediction(TRAINED_ON[0], said("card"), known_as="p")])
+    now = said("crypto")
+    second = grow([], parent=first, corrections={"p": Correction(now, now)})
+    assert [row.split for row in second.rows if row.unit] == [WAITING]
+    assert second.classes_waiting == {"crypto": 1}

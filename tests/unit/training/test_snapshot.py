@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from monitoring.core.errors import InvalidInput, NotFound
@@ -22,7 +26,10 @@ def storage(tmp_path: Path) -> Storage:
 
 def test_a_snapshot_comes_back_as_it_was_stored(storage: Storage, tmp_path: Path) -> None:
     snapshot = Snapshot(
-        rows=(*FIRST.rows, Row("wo ist mein Paket ✓", None, "recent_unlabelled", unit="ab12", source="log")),
+        rows=(
+            *FIRST.rows,
+            Row("wo ist mein Paket ✓", None, "recent_unlabelled", unit="ab12", source="log", prediction_id="p1"),
+        ),
         classes=("card", "login"),
         as_of=AS_OF,
         parent="snapshots/before",
@@ -31,6 +38,17 @@ def test_a_snapshot_comes_back_as_it_was_stored(storage: Storage, tmp_path: Path
     )
     stored = store(storage, snapshot)
     assert load(storage, stored.name, cache=tmp_path / "cache") == snapshot
+
+
+def test_a_snapshot_of_before_ids_were_kept_still_loads(storage: Storage, tmp_path: Path) -> None:
+    stored = store(storage, FIRST)
+    folder = tmp_path / "storage" / stored.name
+    data = folder / "data.parquet"
+    pa.parquet.write_table(pa.parquet.read_table(data).drop_columns("prediction_id"), data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["data_sha256"] = hashlib.sha256(data.read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert load(storage, stored.name, cache=tmp_path / "cache").rows == FIRST.rows
 
 
 def test_the_same_content_has_one_name(storage: Storage) -> None:
