@@ -43,10 +43,14 @@ class Prometheus:
         return [value for _, text in found if not math.isnan(value := float(text))]
 
     def marks(self, annotation: Mapping[str, Any], *, end: float) -> int:
-        """How many points in time an annotation marks up to `end`, at its own step."""
+        """How many points in time an annotation marks up to `end`, at its own step.
+
+        The last of those points is `end` itself: an event younger than one step would else wait for the next.
+        """
         step = int(annotation["step"].removesuffix("s"))
         query = VARIABLE.sub(".+", annotation["expr"])
-        series = self._ask("/api/v1/query_range", query=query, start=self.begin, end=end, step=step)
+        start = end - (end - self.begin) // step * step
+        series = self._ask("/api/v1/query_range", query=query, start=start, end=end, step=step)
         return sum(len(one["values"]) for one in series)
 
     def last_up(self) -> float:

@@ -30,7 +30,9 @@ def test_a_bomb_is_refused_at_the_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [BODY, b"", gzip.compress(BODY)[:-1], gzip.compress(BODY) + b"more", b"\x1f\x8b" + b"\0" * 20]
+    "body",
+    [BODY, b"", gzip.compress(BODY)[:-1], gzip.compress(BODY) + b"more", b"\x1f\x8b" + b"\0" * 20],
+    ids=["plain", "empty", "cut", "more", "damaged"],  # gzip writes the time: no two workers would name the same test
 )
 def test_what_is_no_gzip_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidInput, match="gzip"):
