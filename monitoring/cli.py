@@ -13,7 +13,7 @@ from monitoring.cli_baseline import baseline
 from monitoring.cli_labels import labels
 from monitoring.cli_report import report
 from monitoring.cli_state import audit, doctor, status
-from monitoring.core.cli import LISTENING, open_ledger, print_json
+from monitoring.core.cli import LISTENING, json_option, open_ledger, print_json
 from monitoring.core.errors import Conflict
 from monitoring.core.settings import CONFIG_FILE, load_settings
 from monitoring.core.types import Role, utc_now
@@ -27,12 +27,9 @@ def this_person() -> str:
         return f"uid {os.getuid()}"
 
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-
-
 @click.command()
 @click.option("--name", default=this_person, show_default="your user name", help="Whom the first key is for.")
-@as_json_option
+@json_option
 def init(*, name: str, as_json: bool) -> None:
     """Make a home folder: settings, ledger, and the first API key, which is shown once."""
     from monitoring.core.ledger import access
@@ -97,7 +94,7 @@ def keys() -> None:
     type=click.Choice([role.value for role in Role]),
     help="May be repeated.",
 )
-@as_json_option
+@json_option
 def add_key(*, name: str, roles: tuple[str, ...], as_json: bool) -> None:
     """Make a key for a person or service; it is shown once."""
     from monitoring.core.ledger import access
@@ -114,7 +111,7 @@ def add_key(*, name: str, roles: tuple[str, ...], as_json: bool) -> None:
 
 
 @keys.command("list")
-@as_json_option
+@json_option
 def list_keys(*, as_json: bool) -> None:
     """Who has a key, with which roles."""
     from monitoring.core.ledger import access
@@ -134,7 +131,7 @@ def list_keys(*, as_json: bool) -> None:
 @keys.command("revoke")
 @click.argument("name")
 @click.option("--reason", required=True, help="For the audit trail.")
-@as_json_option
+@json_option
 def revoke_key(*, name: str, reason: str, as_json: bool) -> None:
     """End a key and every login made with it."""
     from monitoring.core.ledger import access

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from monitoring.core.cli import print_json
+from monitoring.core.cli import json_option, print_json
 from monitoring.core.errors import LeewayError
 from monitoring.core.settings import load_settings
 from monitoring.core.types import utc_now
@@ -77,7 +77,7 @@ class Duration(click.ParamType[timedelta]):
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder for the results and what is cached."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def backtest(
     *,
     file: Path,

@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 
 from monitoring.cli_report import Moment
-from monitoring.core.cli import open_ledger, open_registry, print_json
+from monitoring.core.cli import json_option, key_option, open_ledger, open_registry, print_json
 from monitoring.core.settings import load_settings
 from monitoring.core.types import Role, utc_now
 
@@ -18,8 +18,8 @@ from monitoring.core.types import Role, utc_now
 @click.option("--until", type=Moment, required=True, help="End of the span, UTC; a day without a time is part of it.")
 @click.option("--accept-drift", is_flag=True, help="Also where the span was judged to be drift: it is the new normal.")
 @click.option("--reason", required=True, help="Why, for the audit trail.")
-@click.option("--key", envvar="LEEWAY_API_KEY", help="API key with the role operate; better given as LEEWAY_API_KEY.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@key_option(Role.OPERATE)
+@json_option
 def baseline(
     *, model: str, since: datetime, until: datetime, accept_drift: bool, reason: str, key: str | None, as_json: bool
 ) -> None:

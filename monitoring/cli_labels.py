@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from monitoring.core.cli import open_ledger, print_json
+from monitoring.core.cli import json_option, open_ledger, print_json
 from monitoring.core.settings import load_settings
 from monitoring.core.types import Role, utc_now
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from monitoring.core.ledger.database import Ledger
 
 FORMATS = ("csv", "jsonl", "label-studio", "argilla")
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group()
@@ -28,7 +27,7 @@ def labels() -> None:
 @click.option("--size", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Answers to label.")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
 @click.option("--format", "kind", type=click.Choice(FORMATS), default="csv", show_default=True)
-@as_json_option
+@json_option
 def queue(*, model: str, size: int, out: Path, kind: str, as_json: bool) -> None:
     """Write which of MODEL's newest answers to label: a random part, what has drifted, what it is unsure of."""
     from collections import Counter
@@ -59,7 +58,7 @@ def queue(*, model: str, size: int, out: Path, kind: str, as_json: bool) -> None
 @labels.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--key", envvar="LEEWAY_API_KEY", help="API key; better given as LEEWAY_API_KEY.")
-@as_json_option
+@json_option
 def import_labels(*, file: Path, key: str | None, as_json: bool) -> None:
     """Take in FILE: the queue with its column `label` filled in, or Label Studio's or Argilla's JSON export.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from monitoring.core.cli import open_ledger, open_registry, print_json
+from monitoring.core.cli import json_option, open_ledger, open_registry, print_json
 from monitoring.core.errors import NotReady
 from monitoring.core.settings import Settings, load_settings
 from monitoring.core.types import utc_now
@@ -27,7 +27,7 @@ Moment = click.DateTime([A_DAY, A_MINUTE])
 @click.option("--since", type=Moment, help="Begin of the span, UTC: 2026-01-31 or 2026-01-31T08:00.")
 @click.option("--until", type=Moment, help="End of the span, UTC; a day without a time is part of it.")
 @click.option("--evidently", is_flag=True, help="Also write Evidently's report on the last window, beside it.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def report(
     *, model: str, out: Path, since: datetime | None, until: datetime | None, evidently: bool, as_json: bool
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from monitoring.core.cli import open_ledger, print_json
+from monitoring.core.cli import json_option, open_ledger, print_json
 from monitoring.core.settings import load_settings
 from monitoring.core.types import RetrainCause, Stage, utc_now
 
@@ -19,7 +19,7 @@ COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def status(*, as_json: bool) -> None:
     """What serves, what waits for a person, and what is under way."""
     ledger = open_ledger(load_settings())
@@ -34,7 +34,7 @@ def status(*, as_json: bool) -> None:
 
 @click.command()
 @click.option("--notify", is_flag=True, help="Only send a test message to everybody who is told of alerts.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @click.pass_context
 def doctor(context: click.Context, *, notify: bool, as_json: bool) -> None:
     """Explain what Leeway sees and what is wrong; exit code 1 where something keeps it from working."""
@@ -54,7 +54,7 @@ def doctor(context: click.Context, *, notify: bool, as_json: bool) -> None:
 @click.command()
 @click.option("--subject", help="A model, version or key.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @click.pass_context
 def audit(context: click.Context, *, subject: str | None, limit: int, as_json: bool) -> None:
     """Who did what, and why, newest first; exit code 1 where the trail was altered."""

@@ -116,7 +116,8 @@ def _name(baseline: Baseline, window: Traffic, kept: Rows, own: Rows) -> str:
     texts = [window.texts[row] or "" for row in kept.tolist()]
     of_own = [text for text, is_own in zip(texts, inside.tolist(), strict=True) if is_own]
     of_rest = [text for text, is_own in zip(texts, inside.tolist(), strict=True) if not is_own]
-    terms = distinctive_terms(of_own, of_rest, baseline.usual_words.words, baseline.usual_words.total_words)
+    usual = baseline.usual_words
+    terms = distinctive_terms(of_own, of_rest, usual.words, usual.total_words)
     if terms:
         return ", ".join(terms)
     [(answer, _)] = Counter(window.predicted[kept[own]].tolist()).most_common(1)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from monitoring.alerts import OutboxSender
 from monitoring.asking import keep_queue
-from monitoring.core.admission import Admission, bounds
+from monitoring.core.admission import Admission
 from monitoring.core.cli import cannot_listen, open_ledger, open_registry
 from monitoring.core.errors import Conflict
 from monitoring.core.ledger import label_queue, profiles, ticks, versions
@@ -45,9 +45,8 @@ class Routines:
         self._settings = settings
         self._ledger = ledger
         self._now = clock
-        counted = bounds(settings.log.counted_per_minute, settings.log.repeats_per_hour, settings.log.counted_share)
         self._place = Place.at(settings.spool_dir, host=socket.gethostname())
-        self._log = PredictionLog(settings.log_url, admission=Admission(counted))
+        self._log = PredictionLog(settings.log_url, admission=Admission.of(settings.log))
         registry = open_registry(settings, ledger)
         self._monitor = Monitor(ledger=ledger, log=self._log, registry=registry, settings=settings)
 

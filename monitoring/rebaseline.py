@@ -14,7 +14,7 @@ windows, which are held against their own last weeks as ever, do not.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -186,17 +186,8 @@ def week_of(
     columns = STREAM_COLUMNS if answer is None else (*STREAM_COLUMNS, "text")
     week = WeeklyHistogram.empty(len(old.edges), max(map(bin_count, old.edges.values())))
     reign = Reign(version, since)
-    for day in days(since, end):
-        rows: pa.Table = reign.stream(
-            log.read(
-                version=version,
-                until_commit=newest,
-                within=day,
-                evidence_only=True,
-                at_most=at_most,
-                columns=columns,
-            )
-        )
+    for day in read_days(log, version, since, end, newest, at_most=at_most, columns=columns):
+        rows = reign.stream(day)
         if answer is not None:
             rows = rows.filter(pc.field("text").is_valid())
         if len(rows):
@@ -205,6 +196,28 @@ def week_of(
             bins = np.stack([bin_indices(scores[name], edges) for name, edges in old.edges.items()])
             week.add_span(seconds_of(rows), bins)
     return week
+
+
+def read_days(
+    log: PredictionLog,
+    version: str,
+    since: datetime,
+    end: datetime,
+    newest: int,
+    *,
+    at_most: int = MOST_A_DAY,
+    columns: Sequence[str],
+) -> Iterator[pa.Table]:
+    """Rows of the span that count as evidence, a day at a time, a random part of more than `at_most`."""
+    for day in days(since, end):
+        yield log.read(
+            version=version,
+            until_commit=newest,
+            within=day,
+            evidence_only=True,
+            at_most=at_most,
+            columns=columns,
+        )
 
 
 def days(since: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:

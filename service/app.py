@@ -35,7 +35,6 @@ from service.routes import console, errors, feedback, health, labels, oip, opera
 from service.serving import Serving
 from service.version import program_version
 
-ROUTES = (predict, oip, feedback, labels, health, operate, console)
 DESCRIPTION = (
     "Classify texts, send back what you learn about the answers, and steer which version answers. "
     "Every error has the shape `{error: {code, message, field}}`."
@@ -103,7 +102,7 @@ class Service:
         api = build_api(context)
         app = Edge(
             api,
-            lean=lean_routes(routes.router for routes in ROUTES),
+            lean=lean_routes(api),
             max_body_bytes=settings.server.max_body_bytes,
             max_bodies_bytes=settings.server.max_bodies_bytes,
             metrics=metrics,
@@ -131,7 +130,7 @@ def build_api(context: Context) -> FastAPI:
     app = FastAPI(title="Leeway", version=program_version(), description=DESCRIPTION)
     app.state.context = context
     errors.install(app)
-    for routes in ROUTES:
+    for routes in (predict, oip, feedback, labels, health, operate, console):
         app.include_router(routes.router)
     app.include_router(console.front)
     _declare_security(app)

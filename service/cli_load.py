@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from monitoring.core.cli import key_option, print_json
+from monitoring.core.types import Role
 from service.cli_common import json_option
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--texts", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file, one text a line.")
 @click.option("--texts-per-request", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--timeout", type=POSITIVE, default=30.0, show_default=True, help="Seconds.")
-@click.option("--key", envvar="LEEWAY_API_KEY", help="API key with the role predict; better given as LEEWAY_API_KEY.")
+@key_option(Role.PREDICT)
 @json_option
 def load(
     *,
@@ -52,7 +54,6 @@ def load(
 
     The answers are logged and judged as any traffic, as that of one client: it counts little as evidence.
     """
-    from monitoring.core.cli import print_json
     from service.load import Plan, bodies_of, make_load
 
     plan = Plan(

@@ -7,13 +7,13 @@ whose own way to an endpoint costs more than all else that HTTP takes.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, get_type_hints
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
@@ -29,7 +29,9 @@ class LeanRoute(APIRoute):
         super().__init__(path, endpoint, **declared)
         hints = get_type_hints(endpoint, include_extras=True)
         self._body, self._within = TypeAdapter(hints["body"]), TypeAdapter(hints["within"])
-        (self._caller,) = (dependency.call for dependency in self.dependant.dependencies)
+        (caller,) = (dependency.call for dependency in self.dependant.dependencies)
+        assert caller is not None
+        self._caller = caller
 
     def parameters_of(self, path: str) -> dict[str, str] | None:
         """What the path names, or None if it leads elsewhere."""
@@ -39,7 +41,6 @@ class LeanRoute(APIRoute):
     async def answer(self, request: Request, parameters: dict[str, str], body: bytes) -> Response:
         """The endpoint's answer, or the one that tells why there is none; never raises."""
         try:
-            assert self._caller is not None
             caller = await self._caller(request)
             within = self._read(self._within, request.headers.get(TIMEOUT), "header", TIMEOUT)
             content = self._read(self._body, _json(body), "body")
@@ -57,9 +58,10 @@ class LeanRoute(APIRoute):
             raise RequestValidationError(faults) from error
 
 
-def lean_routes(routers: Iterable[APIRouter]) -> list[LeanRoute]:
-    """Those of the routers' routes that are lean."""
-    return [route for router in routers for route in router.routes if isinstance(route, LeanRoute)]
+def lean_routes(api: FastAPI) -> list[LeanRoute]:
+    """Those of its routes that are lean."""
+    routes = (context.original_route for context in iter_route_contexts(api.routes))
+    return [route for route in routes if isinstance(route, LeanRoute)]
 
 
 def _json(body: bytes) -> object:

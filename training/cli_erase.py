@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from monitoring.core.cli import open_ledger, print_json
+from monitoring.core.cli import json_option, key_option, open_ledger, print_json
 from monitoring.core.settings import load_settings
 from monitoring.core.types import Role, utc_now
 
@@ -14,8 +14,8 @@ from monitoring.core.types import Role, utc_now
 @click.option("--prediction", help="The id of one prediction, as it was returned.")
 @click.option("--reason", required=True, help="Why, for the audit trail; it must not name the person.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--key", envvar="LEEWAY_API_KEY", help="API key with the role operate; better given as LEEWAY_API_KEY.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@key_option(Role.OPERATE)
+@json_option
 def erase(
     *, client: str | None, prediction: str | None, reason: str, yes: bool, key: str | None, as_json: bool
 ) -> None:
@@ -26,7 +26,7 @@ def erase(
     data.
     """
     from monitoring.cli_labels import person_with
-    from monitoring.core.admission import Admission, bounds
+    from monitoring.core.admission import Admission
     from monitoring.core.prediction_log import PredictionLog
     from training.erasure import Whose
     from training.erasure import erase as erase_person
@@ -36,8 +36,7 @@ def erase(
     actor = person_with(ledger, key, Role.OPERATE)
     if not yes:
         click.confirm("It cannot be brought back. Erase?", abort=True, err=True)
-    counted = bounds(settings.log.counted_per_minute, settings.log.repeats_per_hour, settings.log.counted_share)
-    log = PredictionLog(settings.log_url, admission=Admission(counted))
+    log = PredictionLog(settings.log_url, admission=Admission.of(settings.log))
     done = erase_person(whose, ledger=ledger, log=log, settings=settings, actor=actor, reason=reason, now=utc_now())
     ledger.close()
     if as_json:

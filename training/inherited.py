@@ -25,7 +25,7 @@ from monitoring.core.signals import SIGNALS
 from monitoring.core.types import ModelVersion
 from monitoring.in_force import load_baseline
 from monitoring.intake import Reign, read_span
-from monitoring.rebaseline import MOST_A_DAY, Answers, days, of_span, week_of
+from monitoring.rebaseline import MOST_A_DAY, Answers, days, of_span, read_days, week_of
 from monitoring.signals import Traffic, picked
 from training.plan import Workshop
 
@@ -108,19 +108,7 @@ def inherit_baseline(draft: Bundle, span: Span, workshop: Workshop, *, seed: int
 
 def _texts_of(log: PredictionLog, span: Span, newest: int) -> Traffic | str:
     """Rows of the span that have their text; or why they are too few."""
-    left = sum(
-        len(
-            log.read(
-                version=span.version,
-                until_commit=newest,
-                within=day,
-                evidence_only=True,
-                at_most=MOST_A_DAY,
-                columns=("at",),
-            )
-        )
-        for day in days(span.since, span.until)
-    )
+    left = sum(map(len, read_days(log, span.version, span.since, span.until, newest, columns=("at",))))
     traffic = read_span(
         log, Reign(span.version, span.since), span.since, span.until, until_commit=newest, texts_kept=True
     )

@@ -36,7 +36,7 @@ from training.logits import raw_outputs
 from training.plan import Workshop, champion_of, onset_of
 from training.progress import Steps
 from training.recalibration import Answered, known_rows, measure_recalibration, recalibrated
-from training.recent import RecentPrediction, read_recent, unit_share
+from training.recent import RecentPrediction, labelled_row, read_recent, unit_share
 from training.snapshot import RECENT_HOLDOUT, RECENT_UNLABELLED, Row, Snapshot, load, store
 from training.trained import Conclude, Trained, code_version, register
 
@@ -138,9 +138,7 @@ def _row(prediction: RecentPrediction, holdout_fraction: float) -> Row:
     """Judged, if its caller belongs to the hold-out of every retraining; else fitted."""
     assert prediction.truth is not None
     split = RECENT_HOLDOUT if unit_share(prediction.unit) < holdout_fraction else VALIDATION
-    weight = 1.0 / prediction.truth.sampling_probability
-    truth = prediction.truth
-    return Row(prediction.text, truth.label, split, weight, prediction.unit, truth.source, prediction.prediction_id)
+    return labelled_row(prediction, prediction.truth, split, 1.0 / prediction.truth.sampling_probability)
 
 
 def _require_labels(recent: Snapshot, least_judged: int) -> None:

@@ -84,11 +84,12 @@ def read_corrections(ledger: Ledger, parent: Snapshot, *, as_of: datetime) -> di
         said = ledger_labels.labels_for(connection, sorted(again))
     found = {}
     for prediction_id, items in _by_prediction(said, as_of).items():
-        label, truth = _standing(items)
-        if label is not None and _correct(rows[prediction_id], one := Correction(label, truth)).label != (
-            rows[prediction_id].label
-        ):
-            found[prediction_id] = one
+        row, (label, truth) = rows[prediction_id], _standing(items)
+        if label is None:
+            continue
+        correction = Correction(label, truth)
+        if _correct(row, correction).label != row.label:
+            found[prediction_id] = correction
     return found
 
 
@@ -162,10 +163,10 @@ def _divide(prediction: RecentPrediction, policy: DivisionPolicy) -> Row:
     validating = place >= 1 - VALIDATION_SHARE * (1 - policy.holdout_fraction)
     if held_out and prediction.truth is not None:
         weight = 1.0 / prediction.truth.sampling_probability
-        return _labelled(prediction, prediction.truth, RECENT_HOLDOUT, weight)
+        return labelled_row(prediction, prediction.truth, RECENT_HOLDOUT, weight)
     if not held_out and prediction.label is not None:
         blind = prediction.label.source.outcome_blind
-        return _labelled(prediction, prediction.label, VALIDATION if validating and blind else TRAIN, 1.0)
+        return labelled_row(prediction, prediction.label, VALIDATION if validating and blind else TRAIN, 1.0)
     return Row(
         prediction.text, None, RECENT_UNLABELLED, 1.0, prediction.unit, "log", prediction_id=prediction.prediction_id
     )
@@ -176,7 +177,8 @@ def unit_share(unit: str) -> float:
     return int(unit_hash(f"training-split:{unit}"), 16) / 2**64
 
 
-def _labelled(prediction: RecentPrediction, said: Feedback, split: str, weight: float) -> Row:
+def labelled_row(prediction: RecentPrediction, said: Feedback, split: str, weight: float) -> Row:
+    """The prediction's row, with what was `said` of it for a label."""
     return Row(prediction.text, said.label, split, weight, prediction.unit, said.source, prediction.prediction_id)
 
 

@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from zlib import crc32
+
+from monitoring.core.settings import LogSettings
 
 BUCKETS = 1 << 16
 KEPT = 3
@@ -67,6 +69,11 @@ class Admission:
     def __init__(self, limits: Iterable[Bound] | None = None) -> None:
         self._bounds = bounds() if limits is None else tuple(limits)
         self._spans: dict[tuple[Bound, str, int], _Span] = {}
+
+    @classmethod
+    def of(cls, settings: LogSettings) -> Self:
+        """With the bounds of the settings."""
+        return cls(bounds(settings.counted_per_minute, settings.repeats_per_hour, settings.counted_share))
 
     def judge(self, rows: Iterable[Mapping[str, Any]]) -> list[bool]:
         """Whether each row (`version`, `at_us`, `unit`, `text` or None) counts, in the order in which they came."""

@@ -5,22 +5,33 @@ from __future__ import annotations
 import errno
 import json
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from monitoring.core.errors import LeewayError, MisConfigured
-from monitoring.core.types import utc_now
+from monitoring.core.types import Role, utc_now
 
 if TYPE_CHECKING:
     from monitoring.core.ledger.database import Ledger
     from monitoring.core.registry import Registry
     from monitoring.core.settings import Settings
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 GROUP = "leeway.commands"
 LISTENING = "listening on "
 """What a role says, with its URL, once its port is its own: `leeway up` waits for it."""
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def key_option(role: Role) -> Callable[[Command], Command]:
+    """Who asks, of those that have the role."""
+    told = f"API key with the role {role}; better given as LEEWAY_API_KEY."
+    return click.option("--key", envvar="LEEWAY_API_KEY", help=told)
 
 
 class Program(click.Group):

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import Connection
 
 from monitoring.core.ledger import alerts, approvals, jobs, rollouts, ticks, verdicts, versions
 from monitoring.core.ledger.database import Ledger
@@ -95,16 +96,7 @@ def test_each_host_has_its_own_lag_the_worst_of_its_folders(ledger: Ledger, cloc
 def test_every_open_alert_is_shown_however_many_there_are(ledger: Ledger, clock: FrozenClock) -> None:
     with ledger.begin() as connection:
         for number in range(120):
-            alerts.fire(
-                connection,
-                model=f"model-{number}",
-                version="",
-                name="drift",
-                severity=Severity.WARNING,
-                summary="moved",
-                detail={},
-                now=clock.now,
-            )
+            _fire(connection, clock, f"model-{number}", Severity.WARNING)
     active = [value for (name, _), value in scrape(ledger, clock).items() if name == "leeway_alert_active"]
     assert active == [1] * 120
 
@@ -116,16 +108,7 @@ def test_what_waits_and_what_is_under_way(ledger: Ledger, clock: FrozenClock) ->
         jobs.request(
             connection, model="support", cause=RetrainCause.MANUAL, reason="", request={}, actor="ann", now=clock.now
         )
-        alerts.fire(
-            connection,
-            model="support",
-            version="",
-            name="drift",
-            severity=Severity.CRITICAL,
-            summary="moved",
-            detail={},
-            now=clock.now,
-        )
+        _fire(connection, clock, "support", Severity.CRITICAL)
         ticks.insert(connection, "watch:support", clock.now)
         tick = ticks.claim(connection, owner="me", lasts=timedelta(seconds=9), now=clock.now)
         assert tick is not None
@@ -193,6 +176,19 @@ def test_a_rollout_is_shown_with_its_evidence_and_the_gates_of_the_newest_versio
 def test_a_ledger_that_cannot_be_read_is_down_and_no_crash(clock: FrozenClock) -> None:
     seen = scrape(Ledger.open("sqlite://"), clock)  # without tables
     assert seen["leeway_monitor_up", ()] == 0
+
+
+def _fire(connection: Connection, clock: FrozenClock, model: str, severity: Severity) -> None:
+    alerts.fire(
+        connection,
+        model=model,
+        version="",
+        name="drift",
+        severity=severity,
+        summary="moved",
+        detail={},
+        now=clock.now,
+    )
 
 
 def _version(ledger: Ledger, clock: FrozenClock, *, approve: bool) -> ModelVersion:
