@@ -132,7 +132,8 @@ def build_api(context: Context) -> FastAPI:
     errors.install(app)
     for routes in (predict, oip, feedback, labels, health, operate, console):
         app.include_router(routes.router)
-    app.include_router(console.front)
+    for front in (oip.inference, console.front):
+        app.include_router(front)
     _declare_security(app)
     return app
 

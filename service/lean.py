@@ -43,11 +43,15 @@ class LeanRoute(APIRoute):
         try:
             caller = await self._caller(request)
             within = self._read(self._within, request.headers.get(TIMEOUT), "header", TIMEOUT)
-            content = self._read(self._body, _json(body), "body")
+            content = self.content_of(request, body)
             response: Response = await self.endpoint(request, **parameters, body=content, caller=caller, within=within)
             return response
         except Exception as error:
             return respond(error, request.method, request.url.path)
+
+    def content_of(self, request: Request, body: bytes) -> Any:
+        """What the endpoint gets as its `body`. Raises RequestValidationError, HTTPException or LeewayError."""
+        return self._read(self._body, _json(body), "body")
 
     @staticmethod
     def _read(shape: TypeAdapter[Any], value: object, *place: str) -> Any:

@@ -1,7 +1,7 @@
-"""Open Inference Protocol v2 over HTTP: https://github.com/kserve/open-inference-protocol (JSON tensors).
+"""Open Inference Protocol v2 over HTTP: https://github.com/kserve/open-inference-protocol, with binary tensors.
 
 A text classifier is a model with one input `text` of BYTES, and the outputs `label`, `probability` and `prediction_id`,
-one element a text. The request parameter `key` is the assignment key. The binary tensor extension is refused.
+one element a text. The request parameter `key` is the assignment key.
 
 Below `/versions/{version}` the caller says who answers: the version in production or the candidate of the rollout,
 outside of the rollout's split and of its evidence.
@@ -10,104 +10,64 @@ outside of the rollout's split and of its evidence.
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-from monitoring.core.errors import Conflict, InvalidInput, NotReady
+from monitoring.core.errors import Conflict, NotReady
 from monitoring.core.types import Principal
 from service.auth import SECURITY
 from service.context import context_of
 from service.engine.work import Answer
+from service.lean import LeanRoute
+from service.oip import binary
+from service.oip.shapes import OUTPUTS, InferRequest, InferResponse
+from service.oip.tensors import column, texts_of, wanted_outputs
 from service.routes.predict import Predictor, Timeout, until_gone
 from service.routing import Part
-from service.schemas import PROTOCOL_ERRORS, Key, ProtocolErrorResponse, check_texts
+from service.schemas import PROTOCOL_ERRORS, ProtocolErrorResponse, check_texts
 from service.version import program_version
 
-router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=PROTOCOL_ERRORS)
 
-BINARY_HEADER = "inference-header-content-length"
-NO_BINARY = "the binary tensor extension is not supported: send JSON (tritonclient: binary_data=False)"
+class InferRoute(LeanRoute):
+    """Behind the JSON of a request, binary tensors may follow."""
+
+    def content_of(self, request: Request, body: bytes) -> Any:
+        """The request, with the data of its binary tensors."""
+        header = request.headers.get(binary.HEADER)
+        start, elements = (body, b"") if header is None else binary.parted(body, header)
+        content = super().content_of(request, start)
+        binary.fill(content, elements)
+        return content
+
+
+router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=PROTOCOL_ERRORS)
+inference = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=PROTOCOL_ERRORS, route_class=InferRoute)
+
 PINNED: dict[int | str, dict[str, Any]] = {
     409: {"model": ProtocolErrorResponse, "description": "The version exists, but neither serves nor is tried."}
 }
-OUTPUTS = {"label": "BYTES", "probability": "FP32", "prediction_id": "BYTES"}
-
-
-class Parameters(BaseModel):
-    """Parameters of a request or tensor; unknown ones are ignored, as the protocol asks."""
-
-    key: Key | None = None
-    binary_data: bool = False
-    binary_data_output: bool = False
-    binary_data_size: int | None = None
-
-
-class InputTensor(BaseModel):
-    """The texts, as a flat or a one-column tensor."""
-
-    name: str
-    shape: Annotated[list[Annotated[StrictInt, Field(ge=0)]], Field(min_length=1)]
-    datatype: str
-    parameters: Parameters = Parameters()
-    data: list[Any] = []
-
-
-class RequestedOutput(BaseModel):
-    """An output that the caller wants; all, where none is named."""
-
-    name: str
-    parameters: Parameters = Parameters()
-
-
-class InferRequest(BaseModel):
-    """An inference request."""
-
-    id: str | None = None
-    parameters: Parameters = Parameters()
-    inputs: Annotated[list[InputTensor], Field(min_length=1)]
-    outputs: list[RequestedOutput] = []
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "42",
-                    "parameters": {"key": "customer-7"},
-                    "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["my parcel is late"]}],
-                }
-            ]
+BINARY: dict[str, Any] = {
+    "security": SECURITY,
+    "parameters": [
+        {
+            "name": binary.HEADER,
+            "in": "header",
+            "required": False,
+            "schema": {"type": "integer", "minimum": 0},
+            "description": "length in bytes of the JSON, where binary tensors follow it; an answer with binary outputs "
+            "has it, too",
         }
-    )
-
-
-class OutputTensor(BaseModel):
-    """One output, an element a text."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[Any]
-
-
-class InferResponse(BaseModel):
-    """`model_version` is the number of the version that answered."""
-
-    model_name: str
-    model_version: str
-    id: str | None = None
-    parameters: dict[str, str] = {}
-    outputs: list[OutputTensor]
+    ],
+}
 
 
 @router.get("", summary="Server metadata")
 async def server() -> dict[str, Any]:
     """Name, version and extensions."""
-    return {"name": "leeway", "version": program_version(), "extensions": []}
+    return {"name": "leeway", "version": program_version(), "extensions": ["binary_tensor_data"]}
 
 
 @router.get("/models/{model}", summary="Model metadata")
@@ -146,12 +106,12 @@ async def version_ready(request: Request, model: str, version: str) -> Response:
     return _readiness(ready, name=model, version=version)
 
 
-@router.post(
+@inference.post(
     "/models/{model}/infer",
     summary="Classify texts",
     response_model=InferResponse,
     response_model_exclude_none=True,
-    openapi_extra={"security": SECURITY},
+    openapi_extra=BINARY,
 )
 async def infer(
     request: Request, model: str, body: InferRequest, caller: Predictor, within: Timeout = None
@@ -160,13 +120,13 @@ async def infer(
     return await _infer(request, model, body, caller, within, None)
 
 
-@router.post(
+@inference.post(
     "/models/{model}/versions/{version}/infer",
     summary="Classify texts with a certain version",
     response_model=InferResponse,
     response_model_exclude_none=True,
     responses=PINNED,
-    openapi_extra={"security": SECURITY},
+    openapi_extra=BINARY,
 )
 async def infer_with_version(
     request: Request, model: str, version: str, body: InferRequest, caller: Predictor, within: Timeout = None
@@ -188,9 +148,8 @@ async def _infer(
     request: Request, model: str, body: InferRequest, caller: Principal, within: float | None, pinned: Part | None
 ) -> Response:
     context = context_of(request)
-    refuse_binary(request, body)
     texts = texts_of(body)
-    wanted = wanted_outputs(body)
+    wanted = wanted_outputs([output.name for output in body.outputs])
     check_texts(texts, context.settings.server)
     answers = await context.inference.predict(
         model,
@@ -203,47 +162,7 @@ async def _infer(
         gone=lambda: until_gone(request),
         pinned=pinned,
     )
-    return Response(orjson.dumps(_response(model, body, answers, wanted)), media_type="application/json")
-
-
-def refuse_binary(request: Request, body: InferRequest) -> None:
-    """Raise InvalidInput if tensors come, or are wanted, in the binary form."""
-    tensors = [*(tensor.parameters for tensor in body.inputs), *(output.parameters for output in body.outputs)]
-    asked = any(parameters.binary_data or parameters.binary_data_size is not None for parameters in tensors)
-    if asked or body.parameters.binary_data_output or BINARY_HEADER in request.headers:
-        raise InvalidInput(NO_BINARY, field="parameters")
-
-
-def texts_of(body: InferRequest) -> list[str]:
-    """The texts of the one input tensor. Raises InvalidInput, naming what does not fit."""
-    tensor = body.inputs[0]
-    if len(body.inputs) > 1 or tensor.name != "text":
-        names = ", ".join(repr(tensor.name) for tensor in body.inputs)
-        raise InvalidInput(f"inputs: this model takes one tensor named 'text', not {names}", field="inputs")
-    if tensor.datatype != "BYTES":
-        raise InvalidInput(f"inputs[0].datatype is {tensor.datatype!r}; texts are BYTES", field="inputs[0].datatype")
-    texts = list(_flat(tensor.data))
-    if not all(isinstance(text, str) for text in texts):
-        raise InvalidInput("inputs[0].data must hold strings only", field="inputs[0].data")
-    if math.prod(tensor.shape) != len(texts) or math.prod(tensor.shape[1:]) != 1:
-        raise InvalidInput(
-            f"inputs[0].shape is {tensor.shape}, data holds {len(texts)} texts: the shape should be [{len(texts)}]",
-            field="inputs[0].shape",
-        )
-    if not texts:
-        raise InvalidInput("inputs[0].data is empty: send at least one text", field="inputs[0].data")
-    return texts
-
-
-def wanted_outputs(body: InferRequest) -> list[str]:
-    """Names of the outputs to return, in the order asked for. Raises InvalidInput for one that does not exist."""
-    for number, output in enumerate(body.outputs):
-        if output.name not in OUTPUTS:
-            raise InvalidInput(
-                f"outputs[{number}].name is {output.name!r}; there are {', '.join(OUTPUTS)}",
-                field=f"outputs[{number}].name",
-            )
-    return [output.name for output in body.outputs] or list(OUTPUTS)
+    return _response(model, body, answers, wanted)
 
 
 def _metadata(model: str, versions: Sequence[str]) -> dict[str, Any]:
@@ -260,28 +179,29 @@ def _readiness(ready: bool, **of: str) -> Response:
     return Response(orjson.dumps(of | {"ready": ready}), 200 if ready else 503, media_type="application/json")
 
 
-def _response(model: str, body: InferRequest, answers: Sequence[Answer], wanted: Sequence[str]) -> dict[str, Any]:
-    columns: dict[str, list[str] | list[float]] = {
-        "label": [answer.label for answer in answers],
-        "probability": [answer.probability for answer in answers],
-        "prediction_id": [answer.id for answer in answers],
-    }
-    response: dict[str, Any] = {
+def _response(model: str, body: InferRequest, answers: Sequence[Answer], wanted: Sequence[str]) -> Response:
+    asked = {output.name: output.parameters.binary_data for output in body.outputs}
+    behind, outputs = b"", []
+    for name in wanted:
+        values = column(name, answers)
+        output: dict[str, Any] = {"name": name, "datatype": OUTPUTS[name], "shape": [len(answers)]}
+        in_binary = asked.get(name)
+        if body.parameters.binary_data_output if in_binary is None else in_binary:
+            elements = binary.packed(values, OUTPUTS[name])
+            output["parameters"] = {"binary_data_size": len(elements)}
+            behind += elements
+        else:
+            output["data"] = values
+        outputs.append(output)
+    content: dict[str, Any] = {
         "model_name": model,
         "model_version": answers[0].version.rpartition("@")[2],
         "parameters": {"variant": answers[0].variant},
-        "outputs": [
-            {"name": name, "datatype": OUTPUTS[name], "shape": [len(answers)], "data": columns[name]} for name in wanted
-        ],
+        "outputs": outputs,
     }
     if body.id is not None:
-        response["id"] = body.id
-    return response
-
-
-def _flat(data: Sequence[Any]) -> Iterator[Any]:
-    for item in data:
-        if isinstance(item, list):
-            yield from _flat(item)
-        else:
-            yield item
+        content["id"] = body.id
+    start = orjson.dumps(content)
+    if not behind:
+        return Response(start, media_type="application/json")
+    return Response(start + behind, headers={binary.HEADER: str(len(start))}, media_type="application/octet-stream")

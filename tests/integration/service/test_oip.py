@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import Any
 
 import httpx
@@ -22,7 +23,7 @@ def _infer(running: Running, *texts: str, **more: Any) -> httpx.Response:
 
 def test_the_server_and_its_models_describe_themselves(support: Running) -> None:
     server = support.http.get("/v2").json()
-    assert server["name"] == "leeway"
+    assert (server["name"], server["extensions"]) == ("leeway", ["binary_tensor_data"])
     assert support.http.get("/v2/health/live").json() == {"live": True}
     assert support.http.get("/v2/health/ready").json() == {"ready": True}
     model = support.http.get("/v2/models/support").json()
@@ -68,7 +69,7 @@ UNFITTING: list[tuple[dict[str, Any], str]] = [
     ({"data": ["a", "\ud800"]}, "inputs[1]"),
     ({"data": ["a", ""]}, "inputs[1]"),
     ({"data": [], "shape": [0]}, "inputs[0].data"),
-    ({"parameters": {"binary_data_size": 8}}, "parameters"),
+    ({"parameters": {"binary_data_size": 8}}, "inputs[0].parameters.binary_data_size"),
 ]
 
 
@@ -86,14 +87,66 @@ def test_a_tensor_that_does_not_fit_is_refused_as_the_protocol_says(
             assert body["field"] == field
 
 
-def test_binary_tensors_are_refused_clearly(support: Running) -> None:
-    headers = {"inference-header-content-length": "100"}
-    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}
-    response = support.http.post("/v2/models/support/infer", json={"inputs": [tensor]}, headers=headers)
-    assert response.status_code == 422
-    assert "binary" in response.json()["error"]
-    asked = _infer(support, "a", outputs=[{"name": "label", "parameters": {"binary_data": True}}])
-    assert "binary_data=False" in asked.json()["error"]
+def _elements(*texts: str) -> bytes:
+    return b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in texts)
+
+
+def _binary(running: Running, elements: bytes, *, size: int | None = None, **more: Any) -> httpx.Response:
+    parameters = {"binary_data_size": len(elements) if size is None else size}
+    tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "parameters": parameters}
+    start = json.dumps({"inputs": [tensor]} | more).encode()
+    headers = {"Inference-Header-Content-Length": str(len(start))}
+    return running.http.post("/v2/models/support/infer", content=start + elements, headers=headers)
+
+
+def test_binary_tensors_come_and_go_behind_the_json(support: Running) -> None:
+    wanted = [{"name": "label", "parameters": {"binary_data": True}}, {"name": "probability"}]
+    response = _binary(support, _elements("mein Päckchen, my parcel", "refund the invoice"), outputs=wanted)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/octet-stream"
+    length = int(response.headers["inference-header-content-length"])
+    label, probability = json.loads(response.content[:length])["outputs"]
+    assert (label["parameters"], "data" in label) == ({"binary_data_size": len(response.content) - length}, False)
+    assert response.content[length:] == _elements("delivery", "billing")
+    assert len(probability["data"]) == 2
+
+
+def test_all_outputs_are_binary_where_the_request_says_so_and_the_output_does_not(support: Running) -> None:
+    wanted = [{"name": "label", "parameters": {"binary_data": False}}, {"name": "probability"}]
+    response = _infer(support, "my parcel", outputs=wanted, parameters={"binary_data_output": True})
+    length = int(response.headers["inference-header-content-length"])
+    label, probability = json.loads(response.content[:length])["outputs"]
+    assert label["data"] == ["delivery"]
+    assert probability["parameters"] == {"binary_data_size": 4}
+    (value,) = struct.unpack("<f", response.content[length:])
+    assert 0 < value <= 1
+
+
+def test_binary_tensors_that_do_not_fit_are_refused(support: Running, subtests: pytest.Subtests) -> None:
+    texts = _elements("a", "b")
+    for elements, size, says in (
+        (texts, len(texts) + 1, "bytes of binary data are left"),
+        (texts, len(texts) - 1, "ends within text 1"),
+        (texts, len(texts) - 5, "belong to no tensor"),
+        (texts[:-3], None, "ends within text 1"),
+        (b"\xff\xff\xff\xff" + texts, None, "ends within text 0"),
+        (_elements("a") + struct.pack("<I", 1) + b"\xff", None, "text 1 is not UTF-8"),
+        (texts, -1, "a number of at least 0"),
+        (_elements("a", "b", "c"), None, "the shape should be [3]"),
+    ):
+        with subtests.test(says=says, size=size):
+            response = _binary(support, elements, size=size)
+            assert response.status_code == 422, response.text
+            assert says in response.json()["error"]
+            assert response.json()["field"].startswith("inputs")
+
+
+@pytest.mark.parametrize("length", ["1000", "-1", "many", "٣"])
+def test_a_header_that_does_not_fit_its_body_is_refused(support: Running, length: str) -> None:
+    headers = {"Inference-Header-Content-Length": length.encode()}
+    response = support.http.post("/v2/models/support/infer", content=b"{}", headers=headers)
+    assert response.status_code == 422, response.text
+    assert response.json()["field"] == "Inference-Header-Content-Length"
 
 
 def test_an_unknown_model_or_output_is_refused(support: Running) -> None:
