@@ -20,13 +20,13 @@ RUN python -m venv /opt/leeway
 ENV PATH=/opt/leeway/bin:$PATH
 COPY requirements.lock /
 COPY --from=wheel /wheels /wheels
-RUN pip install --no-cache-dir --constraint /requirements.lock "$(echo /wheels/leeway-*.whl)[postgres]"
+RUN pip install --no-cache-dir --constraint /requirements.lock "$(echo /wheels/leeway-*.whl)[grpc,postgres]"
 
 FROM serving-packages AS worker-packages
 ARG TORCH_INDEX=
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' /requirements.lock)"
 RUN pip install --no-cache-dir --constraint /requirements.lock \
-    "$(echo /wheels/leeway-*.whl)[postgres,train,offline-model]"
+    "$(echo /wheels/leeway-*.whl)[grpc,postgres,train,offline-model]"
 
 FROM python:3.11-slim AS runtime
 RUN groupadd --gid 10001 leeway && useradd --uid 10001 --gid leeway --create-home leeway && \

@@ -23,7 +23,7 @@ TORCH  := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo observe test test-slow check bench bench-verdicts lock clean
+.PHONY: help demo observe test test-slow check bench bench-verdicts proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -52,6 +52,9 @@ bench: $(VENV)/.installed-dev ## measure latency and throughput
 bench-verdicts: $(VENV)/.installed-dev ## measure false alarms, power, delay and cost beside the rivals
 	$(BIN)/python -m tests.benchmarks.verdicts $(if $(DATA),--data "$(DATA)") $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(RIVALS),--rivals $(RIVALS))
+
+proto: $(VENV)/.installed-dev ## write the gRPC messages anew from service/oip/open_inference.proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. service/oip/open_inference.proto
 
 lock: ## renew requirements.lock with the newest versions that pyproject.toml allows
 	$(MAKE) VENV=build/lock-venv LOCKED= build/lock-venv/.installed-dev

@@ -10,7 +10,7 @@ INSTANCES = ('job=~"$job"', 'instance=~"$instance"')
 MODEL = 'model=~"$model"'
 VERSION = 'version=~"$version"'
 ASKED = 'route!~"/metrics|/health|/v2/.*/(live|ready)"'  # what callers ask: a probe that is told "not yet" is no error
-PREDICTING = 'route=~".*/(predict|infer)"'
+PREDICTING = 'route=~".*/(predict|infer|ModelInfer)"'
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -85,12 +85,12 @@ class Keyring:
         return known
 
 
-def presented_key(request: Request) -> str:
-    """The key in `Authorization: Bearer` or `X-API-Key`. Raises NotAuthenticated."""
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+def key_in(headers: Mapping[str, str]) -> str:
+    """The key in `Authorization: Bearer` or `X-API-Key`; names are in lower case. Raises NotAuthenticated."""
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
         return credentials.strip()
-    key = request.headers.get("x-api-key", "").strip()
+    key = headers.get("x-api-key", "").strip()
     if not key:
         raise NotAuthenticated("no API key: send the header `Authorization: Bearer KEY` or `X-API-Key: KEY`")
     return key
@@ -100,7 +100,7 @@ def require(*roles: Role) -> Callable[[Request], Awaitable[Principal]]:
     """A dependency that gives the caller, or raises NotAuthenticated or NotAllowed."""
 
     async def caller(request: Request) -> Principal:
-        principal = await context_of(request).keyring.principal(presented_key(request))
+        principal = await context_of(request).keyring.principal(key_in(request.headers))
         check_role(principal, *roles)
         return principal
 

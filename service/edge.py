@@ -16,7 +16,7 @@ from monitoring.core.errors import InvalidInput, Overloaded, TooLarge
 from service.decoding import decoded
 from service.lean import LeanRoute
 from service.metrics import Metrics
-from service.routes.errors import response_to
+from service.routes.errors import respond
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -57,7 +57,7 @@ class Edge:
             if not await self._answered_lean(scope, receive, watched_send, first):
                 await self._api(scope, _after(first, receive), watched_send)
         except (InvalidInput, Overloaded) as error:
-            response = response_to(error, scope["path"])
+            response = respond(error, scope["method"], scope["path"])
             response.headers["Connection"] = "close"  # the rest of the body is not going to be read
             await response(scope, receive, watched_send)
         finally:

@@ -42,7 +42,7 @@ class LeanRoute(APIRoute):
         """The endpoint's answer, or the one that tells why there is none; never raises."""
         try:
             caller = await self._caller(request)
-            within = self._read(self._within, request.headers.get(TIMEOUT), "header", TIMEOUT)
+            within = read(self._within, request.headers.get(TIMEOUT), "header", TIMEOUT)
             content = self.content_of(request, body)
             response: Response = await self.endpoint(request, **parameters, body=content, caller=caller, within=within)
             return response
@@ -51,15 +51,16 @@ class LeanRoute(APIRoute):
 
     def content_of(self, request: Request, body: bytes) -> Any:
         """What the endpoint gets as its `body`. Raises RequestValidationError, HTTPException or LeewayError."""
-        return self._read(self._body, _json(body), "body")
+        return read(self._body, _json(body), "body")
 
-    @staticmethod
-    def _read(shape: TypeAdapter[Any], value: object, *place: str) -> Any:
-        try:
-            return shape.validate_python(value)
-        except ValidationError as error:
-            faults = [{**fault, "loc": (*place, *fault["loc"])} for fault in error.errors(include_url=False)]
-            raise RequestValidationError(faults) from error
+
+def read(shape: TypeAdapter[Any], value: object, *place: str) -> Any:
+    """`value` as `shape`. Raises RequestValidationError, which says where below `place` the fault is."""
+    try:
+        return shape.validate_python(value)
+    except ValidationError as error:
+        faults = [{**fault, "loc": (*place, *fault["loc"])} for fault in error.errors(include_url=False)]
+        raise RequestValidationError(faults) from error
 
 
 def lean_routes(api: FastAPI) -> list[LeanRoute]:

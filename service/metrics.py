@@ -28,7 +28,7 @@ MODEL_VERSION = ("model", "version")
 MODEL_VERSION_VARIANT = (*MODEL_VERSION, "variant")
 ENDED_FOR = timedelta(minutes=2)
 """How long a version's series outlive it: until a scraper that comes once a minute has their last counts."""
-TIMED = ("/predict", "/infer", "/feedback")
+TIMED = ("/predict", "/infer", "/ModelInfer", "/feedback")
 """Routes by whose speed callers judge; all others share one histogram, since each costs as many series as buckets."""
 
 
@@ -40,7 +40,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self._requests = Counter(
             "leeway_http_requests",
-            "HTTP requests by route and outcome.",
+            "HTTP requests, and gRPC's with the status that fits, by route and outcome.",
             ("route", "method", "status"),
             registry=registry,
         )

@@ -40,6 +40,9 @@ class ServerSettings(Section):
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
+    grpc_port: int | None = Field(
+        None, ge=0, le=65535, description="also answer the Open Inference Protocol over gRPC there; needs leeway[grpc]"
+    )
     threads: int = Field(0, ge=0, description="inference threads; 0: as many as the process may use")
     queue_size: int = Field(1024, ge=1, description="texts waiting for inference before requests are refused")
     max_batch: int = Field(32, ge=1, le=1024, description="texts in one model call")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -58,20 +59,44 @@ async def _handle(request: Request, error: Exception) -> Response:
     return respond(error, request.method, request.url.path)
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """What a caller is told of an error, however it is told."""
+
+    status: int
+    code: str
+    message: str
+    field: str | None = None
+    headers: Mapping[str, str] | None = None
+
+    def response(self, path: str) -> Response:
+        """As HTTP tells it below `path`."""
+        message, about = one_line(self.message), None if self.field is None else one_line(self.field)
+        body: dict[str, Any] = {"error": {"code": self.code, "message": message, "field": about}}
+        if path.startswith("/v2"):
+            body = {"error": message, "code": self.code, "field": about}
+        return Response(orjson.dumps(body), self.status, dict(self.headers or {}), media_type="application/json")
+
+
 def respond(error: Exception, method: str, path: str) -> Response:
     """The answer that tells the caller about any `error`; the log gets what callers could not help."""
+    return refusal_of(error, method, path).response(path)
+
+
+def refusal_of(error: Exception, method: str, path: str) -> Refusal:
+    """What to tell the caller about any `error`; the log gets what callers could not help."""
     if isinstance(error, LeewayError):
-        return response_to(error, path)
+        return _leeway_error(error)
     if isinstance(error, RequestValidationError):
-        return _validation_error(error, path)
+        return _validation_error(error)
     if isinstance(error, HTTPException):
         return _http_error(error, method, path)
     if isinstance(error, AWAY):
         log.error("the ledger failed during %s %s: %s", method, path, error)
         message = "the ledger cannot be reached just now; nothing was changed, try again"
-        return _refusal(path, 503, "ledger_unavailable", message, None, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+        return Refusal(503, "ledger_unavailable", message, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
     log.error("unexpected error in %s %s", method, path, exc_info=error)
-    return _refusal(path, 500, "internal_error", "something broke here; the server's log says what", None)
+    return Refusal(500, "internal_error", "something broke here; the server's log says what")
 
 
 def status_of(error: LeewayError) -> int:
@@ -79,19 +104,18 @@ def status_of(error: LeewayError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def response_to(error: LeewayError, path: str) -> Response:
-    """The answer that tells the caller about `error`."""
+def _leeway_error(error: LeewayError) -> Refusal:
     headers = {}
     if isinstance(error, errors.Overloaded):
         headers["Retry-After"] = str(math.ceil(error.retry_after))
-    elif isinstance(error, errors.NotReady):
+    elif isinstance(error, errors.NotReady | errors.DeadlineExceeded):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     elif isinstance(error, errors.NotAuthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    return _refusal(path, status_of(error), error.code, error.message, error.field, headers)
+    return Refusal(status_of(error), error.code, error.message, error.field, headers)
 
 
-def _validation_error(error: RequestValidationError, path: str) -> Response:
+def _validation_error(error: RequestValidationError) -> Refusal:
     found = error.errors()
     if found[0]["type"] == "json_invalid":
         reason = str(found[0].get("ctx", {}).get("error", "it cannot be read"))
@@ -99,17 +123,17 @@ def _validation_error(error: RequestValidationError, path: str) -> Response:
             f"the body is not valid JSON at character {found[0]['loc'][-1]} ({reason[:1].lower()}{reason[1:]}): "
             "check its quotes, commas and brackets"
         )
-        return _refusal(path, 400, "invalid_json", message, None)
+        return Refusal(400, "invalid_json", message)
     names = [field_name(fault["loc"]) for fault in found]
     if found[0]["type"] in NO_OBJECT and names[0] is None:  # the body as a whole
         message = "the body is missing or not a JSON object: send one with Content-Type: application/json"
-        return _refusal(path, 422, errors.InvalidInput.code, message, None)
+        return Refusal(422, errors.InvalidInput.code, message)
     told = [tell(name or "the body", fault) for name, fault in zip(names, found, strict=True)]
     message = "; ".join(told[:MOST_TOLD]) + (f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else "")
-    return _refusal(path, 422, errors.InvalidInput.code, message, names[0])
+    return Refusal(422, errors.InvalidInput.code, message, names[0])
 
 
-def _http_error(error: HTTPException, method: str, path: str) -> Response:
+def _http_error(error: HTTPException, method: str, path: str) -> Refusal:
     message = str(error.detail)
     if error.status_code == 404:
         message = f"there is nothing at {path}; /docs lists what there is"
@@ -118,7 +142,7 @@ def _http_error(error: HTTPException, method: str, path: str) -> Response:
     elif message == UNREADABLE:
         message = "the body cannot be read: send JSON in UTF-8"
     code = HTTP_CODES.get(error.status_code, "http_error")
-    return _refusal(path, error.status_code, code, message, None, error.headers)
+    return Refusal(error.status_code, code, message, headers=error.headers)
 
 
 def field_name(location: Sequence[int | str]) -> str | None:
@@ -133,13 +157,3 @@ def field_name(location: Sequence[int | str]) -> str | None:
         elif part != "[key]" and not part.startswith("("):
             name += f".{part}" if name else part
     return name or None
-
-
-def _refusal(
-    path: str, status: int, code: str, message: str, field: str | None, headers: Mapping[str, str] | None = None
-) -> Response:
-    message, field = one_line(message), None if field is None else one_line(field)
-    body: dict[str, Any] = {"error": {"code": code, "message": message, "field": field}}
-    if path.startswith("/v2"):
-        body = {"error": message, "code": code, "field": field}
-    return Response(orjson.dumps(body), status, dict(headers or {}), media_type="application/json")

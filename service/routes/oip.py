@@ -9,26 +9,22 @@ outside of the rollout's split and of its evidence.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from monitoring.core.errors import Conflict, NotReady
 from monitoring.core.types import Principal
 from service.auth import SECURITY
 from service.context import context_of
 from service.engine.work import Answer
 from service.lean import LeanRoute
-from service.oip import binary
+from service.oip import answering, binary
 from service.oip.shapes import OUTPUTS, InferRequest, InferResponse
-from service.oip.tensors import column, texts_of, wanted_outputs
+from service.oip.tensors import column, wanted_outputs
 from service.routes.predict import Predictor, Timeout, until_gone
-from service.routing import Part
-from service.schemas import PROTOCOL_ERRORS, ProtocolErrorResponse, check_texts
-from service.version import program_version
+from service.schemas import PROTOCOL_ERRORS, ProtocolErrorResponse
 
 
 class InferRoute(LeanRoute):
@@ -67,43 +63,31 @@ BINARY: dict[str, Any] = {
 @router.get("", summary="Server metadata")
 async def server() -> dict[str, Any]:
     """Name, version and extensions."""
-    return {"name": "leeway", "version": program_version(), "extensions": ["binary_tensor_data"]}
+    return answering.server_metadata()
 
 
 @router.get("/models/{model}", summary="Model metadata")
 async def model_metadata(request: Request, model: str) -> dict[str, Any]:
     """Inputs and outputs of a model, and the numbers of its versions that can be asked for."""
-    shares = context_of(request).serving.table.route(model).shares()
-    return _metadata(model, [str(target.version.number) for target, _, _ in shares])
+    return await answering.model_metadata(context_of(request), model, None)
 
 
 @router.get("/models/{model}/versions/{version}", summary="Metadata of a version", responses=PINNED)
 async def version_metadata(request: Request, model: str, version: str) -> dict[str, Any]:
     """Inputs and outputs of a version that answers."""
-    await pin(request, model, version)
-    return _metadata(model, [version])
+    return await answering.model_metadata(context_of(request), model, version)
 
 
 @router.get("/models/{model}/ready", summary="Whether a model can answer")
 async def model_ready(request: Request, model: str) -> Response:
     """503 while it cannot."""
-    try:
-        context_of(request).serving.table.route(model)
-        ready = True
-    except NotReady:
-        ready = False
-    return _readiness(ready, name=model)
+    return _readiness(await answering.is_ready(context_of(request), model, None), name=model)
 
 
 @router.get("/models/{model}/versions/{version}/ready", summary="Whether a version can answer")
 async def version_ready(request: Request, model: str, version: str) -> Response:
     """503 while it cannot; 404 if there is no such version."""
-    try:
-        await pin(request, model, version)
-        ready = True
-    except (NotReady, Conflict):
-        ready = False
-    return _readiness(ready, name=model, version=version)
+    return _readiness(await answering.is_ready(context_of(request), model, version), name=model, version=version)
 
 
 @inference.post(
@@ -117,7 +101,7 @@ async def infer(
     request: Request, model: str, body: InferRequest, caller: Predictor, within: Timeout = None
 ) -> Response:
     """The same engine as the plain route."""
-    return await _infer(request, model, body, caller, within, None)
+    return await _infer(request, model, None, body, caller, within)
 
 
 @inference.post(
@@ -132,47 +116,23 @@ async def infer_with_version(
     request: Request, model: str, version: str, body: InferRequest, caller: Predictor, within: Timeout = None
 ) -> Response:
     """That version answers, or none does."""
-    return await _infer(request, model, body, caller, within, await pin(request, model, version))
-
-
-async def pin(request: Request, model: str, version: str) -> Part:
-    """Who answers for this version. Raises NotFound, Conflict or NotReady with the reason why nobody does."""
-    serving = context_of(request).serving
-    part = serving.table.route(model).pinned(version)
-    if part is None:
-        raise await asyncio.to_thread(serving.why_not, model, version)
-    return part
+    return await _infer(request, model, version, body, caller, within)
 
 
 async def _infer(
-    request: Request, model: str, body: InferRequest, caller: Principal, within: float | None, pinned: Part | None
+    request: Request, model: str, version: str | None, body: InferRequest, caller: Principal, within: float | None
 ) -> Response:
-    context = context_of(request)
-    texts = texts_of(body)
     wanted = wanted_outputs([output.name for output in body.outputs])
-    check_texts(texts, context.settings.server)
-    answers = await context.inference.predict(
+    answers = await answering.answers_to(
+        body,
+        context_of(request),
         model,
-        texts,
+        version,
         caller=caller.name,
         within=within,
-        key=body.parameters.key,
-        metadata={},
-        top_k=1,
         gone=lambda: until_gone(request),
-        pinned=pinned,
     )
     return _response(model, body, answers, wanted)
-
-
-def _metadata(model: str, versions: Sequence[str]) -> dict[str, Any]:
-    return {
-        "name": model,
-        "versions": list(versions),
-        "platform": "onnxruntime_onnx",
-        "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
-        "outputs": [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()],
-    }
 
 
 def _readiness(ready: bool, **of: str) -> Response:
@@ -195,7 +155,7 @@ def _response(model: str, body: InferRequest, answers: Sequence[Answer], wanted:
         outputs.append(output)
     content: dict[str, Any] = {
         "model_name": model,
-        "model_version": answers[0].version.rpartition("@")[2],
+        "model_version": answering.version_of(answers),
         "parameters": {"variant": answers[0].variant},
         "outputs": outputs,
     }

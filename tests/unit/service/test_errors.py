@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from monitoring.core import errors
 from monitoring.core.errors import LeewayError
 from service.inference import CallerGone
-from service.routes.errors import field_name, install, response_to, status_of
+from service.routes.errors import field_name, install, respond, status_of
 
 
 def _all(kind: type[LeewayError]) -> list[type[LeewayError]]:
@@ -21,7 +21,7 @@ def _all(kind: type[LeewayError]) -> list[type[LeewayError]]:
 
 @pytest.mark.parametrize("kind", _all(LeewayError), ids=lambda kind: kind.__name__)
 def test_every_error_becomes_a_response_in_the_one_shape(kind: type[LeewayError]) -> None:
-    response = response_to(kind("what is wrong"), "/v1/feedback")
+    response = respond(kind("what is wrong"), "POST", "/v1/feedback")
     assert 400 <= response.status_code < 600
     body = json.loads(bytes(response.body))
     assert body == {"error": {"code": kind.code, "message": "what is wrong", "field": None}}
@@ -46,14 +46,15 @@ def test_the_nearest_ancestor_decides_the_status(error: LeewayError, status: int
 
 
 def test_the_inference_protocol_gets_its_own_shape() -> None:
-    response = response_to(errors.TooLarge("too much", field="inputs"), "/v2/models/support/infer")
+    response = respond(errors.TooLarge("too much", field="inputs"), "POST", "/v2/models/support/infer")
     assert json.loads(bytes(response.body)) == {"error": "too much", "code": "too_large", "field": "inputs"}
 
 
 def test_callers_learn_when_to_come_back_and_how_to_log_in() -> None:
-    assert response_to(errors.Overloaded("x", retry_after=1.2), "/").headers["retry-after"] == "2"
-    assert response_to(errors.NotReady("x"), "/").headers["retry-after"] == "1"
-    assert response_to(errors.NotAuthenticated("x"), "/").headers["www-authenticate"] == "Bearer"
+    assert respond(errors.Overloaded("x", retry_after=1.2), "POST", "/").headers["retry-after"] == "2"
+    assert respond(errors.NotReady("x"), "POST", "/").headers["retry-after"] == "1"
+    assert respond(errors.DeadlineExceeded("x"), "POST", "/").headers["retry-after"] == "1"
+    assert respond(errors.NotAuthenticated("x"), "POST", "/").headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize(
