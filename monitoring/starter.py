@@ -17,6 +17,7 @@ HEADER = """\
 # storage_url = "s3://BUCKET/PREFIX"  # default: storage/ in this folder
 """
 EXAMPLES = {
+    "grpc_port": 9000,
     "label_volume": 1000,
     "cron": "0 3 * * mon",
     "webhook_url": "https://example.org/hook",
