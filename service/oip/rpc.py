@@ -169,7 +169,7 @@ class Methods:
 
     def _told(self, route: str, method: Method) -> Method:
         async def told(asked: Any, call: Call) -> Message:
-            began, status = time.perf_counter(), 499
+            began, status, refusal = time.perf_counter(), 499, None
             try:
                 answer = await method(asked, call)
                 status = 200
@@ -177,11 +177,10 @@ class Methods:
             except Exception as error:
                 refusal = refusal_of(error, "gRPC", route)
                 status = refusal.status
-                await call.abort(
-                    CODES.get(status, grpc.StatusCode.INTERNAL), one_line(refusal.message), _trailing(refusal)
-                )
-            finally:
+            finally:  # before the caller hears of it, as where it is answered
                 self._context.metrics.request(route, "POST", status, time.perf_counter() - began)
+            code = CODES.get(status, grpc.StatusCode.INTERNAL)
+            await call.abort(code, one_line(refusal.message), _trailing(refusal))
 
         return told
 
