@@ -49,8 +49,9 @@ def decoded(body: bytes, encoding: str, *, limit: int) -> bytes:
     if encoding in PLAIN:
         return body
     if encoding not in ENCODINGS:
-        known = "gzip, deflate or zstd"
-        raise InvalidInput(f"{FIELD} {encoding!r} is not known here: send {known}, or the body as it is", field=FIELD)
+        raise InvalidInput(
+            f"{FIELD} {encoding!r} is not known here: send gzip, deflate or zstd, or the body as it is", field=FIELD
+        )
     unpacking = ENCODINGS[encoding]()
     try:
         unpacked = unpacking.decompress(body, limit + 1)

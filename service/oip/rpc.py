@@ -155,7 +155,7 @@ class Methods:
         caller = await self._context.keyring.principal(key_in(_headers(call)))
         check_role(caller, Role.PREDICT)
         request = request_of(message)
-        wanted = wanted_outputs([output.name for output in request.outputs])
+        wanted = wanted_outputs(request)
         answers = await answering.answers_to(
             request,
             self._context,
@@ -169,7 +169,7 @@ class Methods:
 
     def _told(self, route: str, method: Method) -> Method:
         async def told(asked: Any, call: Call) -> Message:
-            began, status, refusal = time.perf_counter(), 499, None
+            began, status = time.perf_counter(), 499
             try:
                 answer = await method(asked, call)
                 status = 200

@@ -32,14 +32,15 @@ def texts_of(request: InferRequest) -> list[str]:
     return texts
 
 
-def wanted_outputs(names: Sequence[str]) -> list[str]:
+def wanted_outputs(request: InferRequest) -> list[str]:
     """The outputs to return, in the order asked for; all, where none is. Raises InvalidInput for an unknown one."""
+    names = [output.name for output in request.outputs]
     for number, name in enumerate(names):
         if name not in OUTPUTS:
             raise InvalidInput(
                 f"outputs[{number}].name is {name!r}; there are {', '.join(OUTPUTS)}", field=f"outputs[{number}].name"
             )
-    return list(names) or list(OUTPUTS)
+    return names or list(OUTPUTS)
 
 
 def column(name: str, answers: Sequence[Answer]) -> list[str] | list[float]:

@@ -122,7 +122,7 @@ async def infer_with_version(
 async def _infer(
     request: Request, model: str, version: str | None, body: InferRequest, caller: Principal, within: float | None
 ) -> Response:
-    wanted = wanted_outputs([output.name for output in body.outputs])
+    wanted = wanted_outputs(body)
     answers = await answering.answers_to(
         body,
         context_of(request),

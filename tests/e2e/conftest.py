@@ -10,6 +10,8 @@ from tests.e2e.processes import Role
 
 Start = Callable[..., Role]
 
+collect_ignore = ["clients"]  # scripts of an environment of their own: what they import is not here
+
 
 @pytest.fixture
 def role() -> Iterator[Start]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ import httpx
 import pytest
 
 from monitoring.core.cli import open_ledger, open_registry
-from monitoring.core.ledger import access, approvals
+from monitoring.core.ledger import access
 from monitoring.core.settings import load_settings
 from monitoring.core.types import Role as Permission
 from monitoring.core.types import utc_now
+from tests.approving import approve
 from tests.bundles import make_bundle
 from tests.e2e.conftest import Start
 from tests.e2e.processes import Role, leeway
@@ -62,11 +62,7 @@ def furnish(home: Path, bundles: Path) -> dict[str, str]:
     for model in ("support", "cracked"):
         bundle = make_bundle(bundles / model, model=model)
         version = registry.add(bundle, evidence={}, actor="test", gates_passed=True)
-        with ledger.begin() as connection:
-            lasts = timedelta(hours=1)
-            approvals.approve(
-                connection, version, person="test", reason="test", bundle_hash=None, valid_for=lasts, now=utc_now()
-            )
+        approve(ledger, version.name)
     stored = home / "storage" / version.bundle_uri / bundle.config.model_file
     content = bytearray(stored.read_bytes())
     content[len(content) // 2] ^= 1

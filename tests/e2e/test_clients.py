@@ -11,16 +11,16 @@ import sys
 import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from monitoring.core.cli import open_ledger, open_registry
-from monitoring.core.ledger import access, approvals
+from monitoring.core.ledger import access
 from monitoring.core.settings import load_settings
 from monitoring.core.types import Role as Permission
 from monitoring.core.types import utc_now
+from tests.approving import approve
 from tests.bundles import make_bundle
 from tests.e2e.processes import Role
 
@@ -63,11 +63,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         registry = open_registry(settings, ledger)
         bundle = make_bundle(tmp_path_factory.mktemp("bundles") / "support")
         version = registry.add(bundle, evidence={}, actor="test", gates_passed=True)
+        approve(ledger, version.name)
         with ledger.begin() as connection:
-            lasts = timedelta(hours=1)
-            approvals.approve(
-                connection, version, person="test", reason="test", bundle_hash=None, valid_for=lasts, now=utc_now()
-            )
             key = access.add_key(connection, name="client", roles=[Permission.PREDICT], actor="test", now=utc_now())
         ledger.close()
         server = Role("serve", "--port", "0", "--grpc-port", "0", "--threads", "1")

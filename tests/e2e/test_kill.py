@@ -18,7 +18,7 @@ import pytest
 
 from monitoring.core.bundle import Bundle
 from monitoring.core.cli import open_ledger, open_registry
-from monitoring.core.ledger import access, approvals, audit, jobs, labels, rollout_evidence, rollouts, versions
+from monitoring.core.ledger import access, audit, jobs, labels, rollout_evidence, rollouts, versions
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.prediction_log import PredictionLog
 from monitoring.core.registry import Registry
@@ -34,6 +34,7 @@ from monitoring.core.types import (
     Variant,
     utc_now,
 )
+from tests.approving import approve
 from tests.bundles import LABELS, make_bundle, toy_texts
 from tests.e2e.conftest import Start
 from tests.e2e.processes import eventually, is_running, leeway
@@ -86,16 +87,7 @@ class House:
         return self.approve(version.name)
 
     def approve(self, name: str) -> ModelVersion:
-        with self.ledger.begin() as connection:
-            return approvals.approve(
-                connection,
-                versions.get(connection, name),
-                person="test",
-                reason="test",
-                bundle_hash=None,
-                valid_for=timedelta(hours=1),
-                now=utc_now(),
-            )
+        return approve(self.ledger, name)
 
     def production(self) -> str | None:
         with self.ledger.read() as connection:

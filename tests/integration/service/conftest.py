@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from monitoring.core import spool
 from monitoring.core.bundle import Bundle
 from monitoring.core.cli import open_ledger
-from monitoring.core.ledger import access, approvals, rollouts, versions
+from monitoring.core.ledger import access, rollouts, versions
 from monitoring.core.runtime import ClassifierRuntime, Encoded
 from monitoring.core.settings import Settings, load_settings
 from monitoring.core.signals import Predictions
@@ -23,6 +23,7 @@ from monitoring.core.types import ModelVersion, Role, Rollout, utc_now
 from service.app import Service
 from service.context import Context
 from service.server import HttpServer
+from tests.approving import approve
 from tests.bundles import make_bundle
 
 NEVER = 86_400.0  # the test calls the loops itself
@@ -87,13 +88,7 @@ class Running:
     ) -> ModelVersion:
         """Register a bundle and approve it; a model's first goes into production."""
         version = self.context.registry.add(bundle, evidence=evidence or {}, actor="test", gates_passed=True)
-        if not approved:
-            return version
-        with self.context.ledger.begin() as connection:
-            lasts = timedelta(hours=1)
-            return approvals.approve(
-                connection, version, person="test", reason="test", bundle_hash=None, valid_for=lasts, now=utc_now()
-            )
+        return approve(self.context.ledger, version.name) if approved else version
 
     def start_rollout(self, version: ModelVersion, *, share: float | None = None) -> Rollout:
         """Into shadow, or to a share of the traffic."""
@@ -121,6 +116,11 @@ class Running:
 
 
 Start = Callable[..., Running]
+
+
+def bytes_tensor(*texts: str) -> bytes:
+    """A BYTES tensor as the Open Inference Protocol's binary form has it."""
+    return b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in texts)
 
 
 @pytest.fixture(scope="session")

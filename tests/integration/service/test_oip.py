@@ -11,7 +11,7 @@ import pytest
 
 from monitoring.core.bundle import Bundle
 from monitoring.core.ids import unit_hash
-from tests.integration.service.conftest import Running
+from tests.integration.service.conftest import Running, bytes_tensor
 
 JSON = {"content-type": "application/json"}
 
@@ -87,10 +87,6 @@ def test_a_tensor_that_does_not_fit_is_refused_as_the_protocol_says(
             assert body["field"] == field
 
 
-def _elements(*texts: str) -> bytes:
-    return b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in texts)
-
-
 def _binary(running: Running, elements: bytes, *, size: int | None = None, **more: Any) -> httpx.Response:
     parameters = {"binary_data_size": len(elements) if size is None else size}
     tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "parameters": parameters}
@@ -101,13 +97,13 @@ def _binary(running: Running, elements: bytes, *, size: int | None = None, **mor
 
 def test_binary_tensors_come_and_go_behind_the_json(support: Running) -> None:
     wanted = [{"name": "label", "parameters": {"binary_data": True}}, {"name": "probability"}]
-    response = _binary(support, _elements("mein Päckchen, my parcel", "refund the invoice"), outputs=wanted)
+    response = _binary(support, bytes_tensor("mein Päckchen, my parcel", "refund the invoice"), outputs=wanted)
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "application/octet-stream"
     length = int(response.headers["inference-header-content-length"])
     label, probability = json.loads(response.content[:length])["outputs"]
     assert (label["parameters"], "data" in label) == ({"binary_data_size": len(response.content) - length}, False)
-    assert response.content[length:] == _elements("delivery", "billing")
+    assert response.content[length:] == bytes_tensor("delivery", "billing")
     assert len(probability["data"]) == 2
 
 
@@ -123,16 +119,16 @@ def test_all_outputs_are_binary_where_the_request_says_so_and_the_output_does_no
 
 
 def test_binary_tensors_that_do_not_fit_are_refused(support: Running, subtests: pytest.Subtests) -> None:
-    texts = _elements("a", "b")
+    texts = bytes_tensor("a", "b")
     for elements, size, says in (
         (texts, len(texts) + 1, "bytes of binary data are left"),
         (texts, len(texts) - 1, "ends within text 1"),
         (texts, len(texts) - 5, "belong to no tensor"),
         (texts[:-3], None, "ends within text 1"),
         (b"\xff\xff\xff\xff" + texts, None, "ends within text 0"),
-        (_elements("a") + struct.pack("<I", 1) + b"\xff", None, "text 1 is not UTF-8"),
+        (bytes_tensor("a") + struct.pack("<I", 1) + b"\xff", None, "text 1 is not UTF-8"),
         (texts, -1, "a number of at least 0"),
-        (_elements("a", "b", "c"), None, "the shape should be [3]"),
+        (bytes_tensor("a", "b", "c"), None, "the shape should be [3]"),
     ):
         with subtests.test(says=says, size=size):
             response = _binary(support, elements, size=size)

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -20,10 +19,11 @@ from monitoring.core import spool
 from monitoring.core.bundle import Bundle
 from monitoring.core.cli import open_ledger, open_registry
 from monitoring.core.errors import MisConfigured
-from monitoring.core.ledger import access, approvals
+from monitoring.core.ledger import access
 from monitoring.core.settings import load_settings
 from monitoring.core.types import Role, utc_now
 from service.server import HttpServer
+from tests.approving import approve
 
 SERVE = [sys.executable, "-c", "from service.cli_serve import serve; serve()", "--port", "0", "--threads", "1"]
 
@@ -34,10 +34,9 @@ def key(home: Path, champion_bundle: Bundle) -> str:
     settings = load_settings()
     ledger = open_ledger(settings, create=True)
     version = open_registry(settings, ledger).add(champion_bundle, evidence={}, actor="test", gates_passed=True)
-    now, lasts = utc_now(), timedelta(hours=1)
+    approve(ledger, version.name)
     with ledger.begin() as connection:
-        approvals.approve(connection, version, person="test", reason="test", bundle_hash=None, valid_for=lasts, now=now)
-        secret = access.add_key(connection, name="test", roles=[Role.PREDICT], actor="test", now=now)
+        secret = access.add_key(connection, name="test", roles=[Role.PREDICT], actor="test", now=utc_now())
     ledger.close()
     return secret
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from monitoring.core.ids import unit_hash
 from monitoring.core.types import Role
 from service.oip import open_inference_pb2 as wire
 from service.oip.rpc import SERVICE, RpcServer
-from tests.integration.service.conftest import Running
+from tests.integration.service.conftest import Running, bytes_tensor
 
 
 @dataclass
@@ -57,10 +56,6 @@ def _request(*texts: str, **more: Any) -> wire.ModelInferRequest:
     return wire.ModelInferRequest(**{"model_name": "support", "inputs": [tensor]} | more)
 
 
-def _raw(*texts: str) -> bytes:
-    return b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in texts)
-
-
 def _trailing(error: grpc.RpcError) -> dict[str, str]:
     return dict(error.trailing_metadata())
 
@@ -93,17 +88,19 @@ def test_texts_in_contents_are_answered_in_contents(caller: Caller) -> None:
     assert {row["unit"] for row in rows.values()} == {unit_hash("customer-7")}
 
 
-def test_raw_texts_are_answered_raw(caller: Caller) -> None:
-    request = _request("my parcel", "my invoice", raw_input_contents=[_raw("mein Päckchen, my parcel", "my invoice")])
+def test_raw_texts_are_answeredbytes_tensor(caller: Caller) -> None:
+    request = _request(
+        "my parcel", "my invoice", raw_input_contents=[bytes_tensor("mein Päckchen, my parcel", "my invoice")]
+    )
     del request.inputs[0].contents.bytes_contents[:]
     request.outputs.add(name="label")
     response = caller.call("ModelInfer", request)
     assert [(one.name, one.datatype, list(one.shape)) for one in response.outputs] == [("label", "BYTES", [2])]
-    assert list(response.raw_output_contents) == [_raw("delivery", "billing")]
+    assert list(response.raw_output_contents) == [bytes_tensor("delivery", "billing")]
 
 
 def test_bad_input_is_refused_by_name(caller: Caller, subtests: pytest.Subtests) -> None:
-    negative, twice = _request("a"), _request("a", raw_input_contents=[_raw("a")])
+    negative, twice = _request("a"), _request("a", raw_input_contents=[bytes_tensor("a")])
     negative.inputs[0].shape[0] = -1
     long = _request("a")
     long.parameters["key"].string_param = "k" * 257
