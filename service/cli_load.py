@@ -54,11 +54,12 @@ def load(
 
     The answers are logged and judged as any traffic, as that of one client: it counts little as evidence.
     """
+    from service.exchange import predict_path
     from service.load import Plan, bodies_of, make_load
 
     plan = Plan(
         url=url,
-        model=model,
+        path=predict_path(model),
         api_key=key or "",
         bodies=bodies_of(_texts(texts), texts_per_request),
         texts_per_request=texts_per_request,
@@ -67,7 +68,7 @@ def load(
         rate=rate,
         timeout=timeout,
     )
-    _ask_once(plan)
+    _ask_once(plan, model)
     borne = make_load(plan)
     if as_json:
         print_json(dataclasses.asdict(borne))
@@ -93,7 +94,7 @@ def _texts(path: Path | None) -> list[str]:
     return found
 
 
-def _ask_once(plan: Plan) -> None:
+def _ask_once(plan: Plan, model: str) -> None:
     """One question before the many, so that a wrong URL, key or model is told in words. Raises LeewayError."""
     import orjson
 
@@ -101,7 +102,7 @@ def _ask_once(plan: Plan) -> None:
 
     first = orjson.loads(plan.bodies[0])
     with Client(plan.url, plan.api_key or None, timeout=plan.timeout) as client:
-        client.predict(plan.model, first["inputs"], key=first["key"])
+        client.predict(model, first["inputs"], key=first["key"])
 
 
 def _told(plan: Plan, borne: Borne) -> str:

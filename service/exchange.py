@@ -103,6 +103,11 @@ def chunks(texts: Sequence[str], size: int) -> Iterator[tuple[int, Sequence[str]
         yield start, texts[start:]
 
 
+def predict_path(model: str) -> str:
+    """Where a model answers."""
+    return f"/v1/models/{quote(model, safe='')}/predict"
+
+
 def refusal(response: httpx.Response) -> LeewayError:
     """The error that an answer tells of: of the class that the server raised, where it was a Leeway that answered."""
     try:
@@ -153,7 +158,7 @@ def prediction(
             raise InvalidInput(f"{field} holds half a character (a lone surrogate): send UTF-8", field=field) from error
     body = {"inputs": list(texts), "key": key, "metadata": dict(metadata or {}), "top_k": top_k}
     try:
-        response = yield from _exchange(f"/v1/models/{quote(model, safe='')}/predict", body, retries)
+        response = yield from _exchange(predict_path(model), body, retries)
     except LeewayError as error:
         raise _renumbered(error, "inputs", start) from None
     return [_read(answer) for answer in response.json()["predictions"]]

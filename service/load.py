@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
@@ -37,7 +37,7 @@ class Plan:
     """One load. `rate`: requests a second in open loop; None: closed loop of `callers`, each with one at a time."""
 
     url: str
-    model: str
+    path: str
     api_key: str
     bodies: Sequence[bytes]
     texts_per_request: int
@@ -177,7 +177,7 @@ class Connection:
         self._host, self._tls = parts.hostname, parts.scheme == "https"
         self._port = parts.port or (443 if self._tls else 80)
         self._head = (
-            f"POST {parts.path.rstrip('/')}/v1/models/{quote(plan.model, safe='')}/predict HTTP/1.1\r\n"
+            f"POST {parts.path.rstrip('/')}{plan.path} HTTP/1.1\r\n"
             f"Host: {parts.netloc.rpartition('@')[2]}\r\nAuthorization: Bearer {plan.api_key}\r\n"
             f"X-Request-Timeout: {plan.timeout:g}\r\n"
             "Content-Type: application/json\r\nContent-Length: "

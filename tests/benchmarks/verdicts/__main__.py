@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from monitoring.core.errors import LeewayError
+from tests.benchmarks.material import read_material
 from tests.benchmarks.verdicts import accuracy, bursts, calibration, costs, extremes, streams, tables, weeks, windows
 from tests.benchmarks.verdicts.draws import NONE, Extent
-from tests.benchmarks.verdicts.material import read_material
 from tests.benchmarks.verdicts.rivals import RIVALS, play
 from tests.benchmarks.verdicts.scored import load, score
 

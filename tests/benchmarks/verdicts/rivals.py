@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from monitoring.core.signals import SIGNALS
+from tests.benchmarks.environments import install
 from tests.benchmarks.verdicts import accuracy
 from tests.benchmarks.verdicts.draws import (
     ACCURACY_SCENARIOS,
@@ -72,7 +70,7 @@ def play(names: Sequence[str], scored: Scored, extent: Extent, folder: Path, *, 
 def play_one(name: str, rows: Path, extent: Extent, environments: Path) -> Played:
     """One rival, installed if need be."""
     try:
-        python = install(name, environments)
+        python = install(SCRIPTS / f"{name}.txt", environments / name)
     except (OSError, subprocess.CalledProcessError) as error:
         return Played(name, missing=f"not installed: {_why(error)}")
     seconds = max(LEAST_SECONDS, SECONDS_PER_RUN * extent.runs)
@@ -90,28 +88,6 @@ def play_one(name: str, rows: Path, extent: Extent, environments: Path) -> Playe
         return Played(name, **json.loads(done.stdout.strip().splitlines()[-1]))
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
         return Played(name, missing=f"failed: {_why(error)}")
-
-
-def install(name: str, environments: Path) -> Path:
-    """The Python of the rival's environment, which is made anew where its requirements have changed.
-
-    The requirements name every package at one version, so that nothing is resolved: pip, left alone, falls back to
-    ancient versions without a word. Raises CalledProcessError.
-    """
-    requirements = SCRIPTS / f"{name}.txt"
-    home = environments / name
-    stamp = home / "installed"
-    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
-    python = home / "bin" / "python"
-    if stamp.exists() and stamp.read_text() == digest:
-        return python
-    print(f"installing {name} in {home} ...", file=sys.stderr, flush=True)
-    shutil.rmtree(home, ignore_errors=True)
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-compile", "--no-deps"]
-    for command in ([sys.executable, "-m", "venv", str(home)], [*pip, "--requirement", str(requirements)]):
-        subprocess.run(command, check=True, capture_output=True, text=True)
-    stamp.write_text(digest)
-    return python
 
 
 def write_rows(scored: Scored, extent: Extent, path: Path) -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,17 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import monitoring
-import training
 from monitoring.baseline import Baseline, build_baseline, detector_scores
-from monitoring.core.bundle import MANIFEST, Bundle, open_bundle
+from monitoring.core.bundle import Bundle
 from monitoring.core.runtime import ClassifierRuntime
 from monitoring.core.signals import SIGNALS, Predictions
 from monitoring.signals import Traffic, traffic_of
+from tests.benchmarks.material import Material
+from tests.benchmarks.trained import bundle_in, train
 from tests.benchmarks.verdicts.draws import FAR, NEAR, NONE, Rows, Urns
-from tests.benchmarks.verdicts.material import Material
 
-MODEL = "bench"
 VALIDATION = "validation"
 ENCODED_AT_ONCE = 256
 MOMENT = datetime(2026, 1, 5, tzinfo=UTC)
@@ -100,16 +94,11 @@ class Scored:
 
 def score(material: Material, folder: Path) -> Path:
     """The file of `Scored` for the material, made in `folder` unless it is there. Raises OSError, RuntimeError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    home = folder / f"model-{_digest(_sources(training, monitoring), material)}"
+    home = train(material, folder)
     path = home / "scored.npz"
     if not path.exists():
-        print(f"training a head on {len(material.train):,} texts of {material.name} ...", file=sys.stderr, flush=True)
-        for stale in folder.glob("model-*"):
-            shutil.rmtree(stale)
-        bundle = _train(material, home)
         print("answering every text once ...", file=sys.stderr, flush=True)
-        _write(_answer(material, bundle), path)
+        _write(_answer(material, bundle_in(home)), path)
     return path
 
 
@@ -126,20 +115,6 @@ def load(path: Path) -> Scored:
             places={part: arrays[f"places/{part}"] for part in (VALIDATION, NONE, FAR, NEAR)},
             vocabulary=arrays["vocabulary"],
         )
-
-
-def _train(material: Material, home: Path) -> Bundle:
-    """`leeway train` in a home of its own; whether the gates pass does not matter here."""
-    home.mkdir(parents=True)
-    data = home / "training.csv"
-    material.write_training(data)
-    command = [str(Path(sys.executable).with_name("leeway")), "train", "--data", str(data), "--split-column", "split"]
-    environment = {**os.environ, "LEEWAY_HOME": str(home)}
-    done = subprocess.run([*command, "--model", MODEL, "--json"], env=environment, capture_output=True, text=True)
-    manifests = sorted(home.rglob(MANIFEST))
-    if not manifests:
-        raise RuntimeError(f"leeway train failed with {done.returncode}: {done.stderr[-2000:]}")
-    return open_bundle(manifests[0].parent)
 
 
 def _answer(material: Material, bundle: Bundle) -> Scored:
@@ -174,18 +149,3 @@ def _write(scored: Scored, path: Path) -> None:
     unfinished = path.with_suffix(".part.npz")
     np.savez(unfinished, allow_pickle=False, classes=np.array(scored.classes, dtype=np.str_), **arrays)
     unfinished.rename(path)
-
-
-def _sources(*packages: object) -> Iterable[Path]:
-    """The code that decides what a bundle and its answers are."""
-    train, watch = (Path(package.__path__[0]) for package in packages)  # type: ignore[attr-defined]
-    return sorted(
-        [*train.rglob("*.py"), *(watch / "core" / name for name in ("bundle.py", "runtime.py", "signals.py"))]
-    )
-
-
-def _digest(sources: Iterable[Path], material: Material) -> str:
-    digest = hashlib.sha256(repr(material).encode())
-    for source in sources:
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from monitoring.core.signals import Predictions
+from tests.benchmarks.material import deal, own_material
 from tests.benchmarks.verdicts import draws, extremes, streams, tables, windows
 from tests.benchmarks.verdicts.draws import FAR, NEAR, NO_DRIFT, NONE, Extent, Scenario, Urns
-from tests.benchmarks.verdicts.material import deal, own_material
 from tests.benchmarks.verdicts.scored import Scored
 
 URNS = Urns({NONE: np.arange(0, 700), FAR: np.arange(700, 900), NEAR: np.arange(900, 1000)})

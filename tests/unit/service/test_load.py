@@ -10,7 +10,7 @@ import pytest
 
 from service.load import Exchanged, Plan, arrivals, bodies_of, summarise
 
-PLAN = Plan("http://x", "m", "k", [b"{}"], texts_per_request=1, seconds=100.0, rate=50.0)
+PLAN = Plan("http://x", "/m", "k", [b"{}"], texts_per_request=1, seconds=100.0, rate=50.0)
 
 
 def test_a_latency_counts_from_when_the_request_was_due() -> None:
