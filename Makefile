@@ -6,6 +6,7 @@
 #   make demo DEMO_ARGS="--yes --exit"   no questions; exit 0 only where the loop closed
 #   make observe OBSERVE_ARGS="--every 5s"    Prometheus and Alertmanager beside a `leeway up`; LEEWAY_TOOLS=FOLDER holds them
 #   make bench-verdicts DATA=FOLDER RUNS=50 RIVALS=river,nannyml    docs/verdicts.md says what these are
+#   make bench-serving DATA=FOLDER PEERS=fastapi,litserve           docs/serving.md does
 
 PYTHON      ?= python3
 VENV        ?= .venv
@@ -23,7 +24,7 @@ TORCH  := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo observe test test-slow check bench bench-verdicts proto lock clean
+.PHONY: help demo observe test test-slow check bench-serving bench-verdicts proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -46,8 +47,9 @@ check: $(VENV)/.installed-dev ## style, types and the walls between the packages
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(VENV)/.installed-dev ## measure latency and throughput
-	$(BIN)/python -m tests.benchmarks.bench_serving
+bench-serving: $(VENV)/.installed-dev ## measure serving beside the engine's limit and the peers
+	$(BIN)/python -m tests.benchmarks.serving $(if $(DATA),--data "$(DATA)") $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(PEERS),--peers $(PEERS))
 
 bench-verdicts: $(VENV)/.installed-dev ## measure false alarms, power, delay and cost beside the rivals
 	$(BIN)/python -m tests.benchmarks.verdicts $(if $(DATA),--data "$(DATA)") $(if $(RUNS),--runs $(RUNS)) \
