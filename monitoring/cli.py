@@ -62,11 +62,13 @@ def monitor() -> None:
     import signal
     import threading
 
+    from monitoring.core.cores import one_algebra_thread
     from monitoring.process import MonitorProcess
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("monitoring").setLevel(logging.INFO)
     settings = load_settings()
+    one_algebra_thread()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

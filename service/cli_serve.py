@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 def serve(**options: Any) -> None:
     """Serve the models over HTTP until SIGTERM or Ctrl-C; requests under way are answered first."""
     from monitoring.core.cli import LISTENING
+    from monitoring.core.cores import one_algebra_thread
     from monitoring.core.ledger import access
     from service.app import Service
     from service.logs import log_to_stderr
@@ -40,6 +41,7 @@ def serve(**options: Any) -> None:
     settings = load_settings(**({"server": given} if given else {}))
     stopping = _when_asked_to_stop()
     service = Service.create(settings)
+    one_algebra_thread()
     server = HttpServer(
         service.app,
         host=settings.server.host,

@@ -6,6 +6,8 @@ import math
 import os
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -14,6 +16,14 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
     quota = _cgroup_quota(cgroup)
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(allowed, math.ceil(quota) if quota is not None else allowed))
+
+
+def one_algebra_thread() -> None:
+    """Keep numpy's linear algebra on the thread that asks for it, in this whole process.
+
+    Its own threads wait by spinning: beside inference threads that fill the cores they cost a third of the throughput.
+    """
+    threadpool_limits(limits=1, user_api="blas")
 
 
 def _cgroup_quota(cgroup: Path) -> float | None:
