@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,21 +105,18 @@ def _ask_once(plan: Plan, model: str) -> None:
 
 
 def _told(plan: Plan, borne: Borne) -> str:
+    from service.load import tell_counts
+
     callers = "caller" if plan.callers == 1 else "callers"
     loop = f"{plan.callers} {callers}" if plan.rate is None else f"{plan.rate:g} requests/s due"
     quantiles = "  ".join(f"{name} {value:.1f}" for name, value in borne.latency_ms.items()) or "nothing was answered"
     lines = [
         f"{loop}, {borne.seconds:.1f} s, {borne.requests} requests",
         f"answered    {borne.answered}, {borne.texts_per_second:.1f} texts/s",
-        f"refused     {_counts(borne.refused)}",
-        f"failed      {_counts(borne.failed)}",
+        f"refused     {tell_counts(borne.refused)}",
+        f"failed      {tell_counts(borne.failed)}",
         f"latency ms  {quantiles}",
     ]
     if plan.rate is not None:
         lines.append(f"sent late   p99 {borne.sent_late_ms:.1f} ms; latencies are from when each was due")
     return "\n".join(lines)
-
-
-def _counts(statuses: Mapping[int, int]) -> str:
-    told = [f"{count} × {status or 'no answer'}" for status, count in statuses.items()]
-    return ", ".join(told) or "none"

@@ -12,7 +12,7 @@ import random
 import ssl
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -100,6 +100,12 @@ def summarise(exchanged: Sequence[Exchanged], *, texts_per_request: int) -> Born
         latency_ms={quantile_name(q): float(np.quantile(latencies, q)) for q in QUANTILES} if len(over) else {},
         sent_late_ms=float(np.quantile(late, 0.99)) if len(late) else 0.0,
     )
+
+
+def tell_counts(statuses: Mapping[int, int]) -> str:
+    """How many of which status, in words."""
+    told = [f"{count} × {status or 'no answer'}" for status, count in statuses.items()]
+    return ", ".join(told) or "none"
 
 
 def quantile_name(quantile: float) -> str:

@@ -27,3 +27,11 @@ def install(requirements: Path, home: Path) -> Path:
         subprocess.run(command, check=True, capture_output=True, text=True)
     stamp.write_text(digest)
     return python
+
+
+def why(error: BaseException) -> str:
+    """The last line that says something."""
+    output = getattr(error, "stderr", None) or getattr(error, "output", None) or ""
+    text = output.decode() if isinstance(output, bytes) else str(output)
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "WARNING" not in line]
+    return (lines[-1] if lines else str(error))[:200]

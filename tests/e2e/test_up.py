@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.demo.backstage import free_ports
 from tests.e2e.processes import PATIENCE, eventually, is_running
 
 pytestmark = pytest.mark.slow
@@ -83,14 +84,6 @@ class Running:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
-
-
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in held]
-    for listener in held:
-        listener.close()
-    return ports
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from monitoring.core import bundle as bundles
 from monitoring.core.bundle import Bundle
 from monitoring.core.cores import usable_cores
 from monitoring.core.errors import LeewayError
+from tests.benchmarks.given import BUILD, folder_of, names_among, parser_of
 from tests.benchmarks.material import read_material
 from tests.benchmarks.serving import peers, tables
 from tests.benchmarks.serving.limit import FP32, Limit, trust
@@ -31,7 +32,6 @@ from tests.benchmarks.serving.running import NotStarted, Running
 from tests.benchmarks.serving.texts import messages
 from tests.benchmarks.trained import train
 
-BUILD = Path(__file__).parents[3] / "build" / "bench"
 RATE_OF_LIMIT = 0.4
 TURNS = 3
 OVERLOAD_OF = 15
@@ -51,7 +51,7 @@ def main() -> None:
 def print_measured(given: argparse.Namespace) -> None:
     """The whole run."""
     material = read_material(given.data)
-    home = Home(train(material, BUILD / ("own" if given.data is None else "data")))
+    home = Home(train(material, folder_of(given.data)))
     tokenizer = Tokenizer.from_file(str(home.bundle.path(bundles.TOKENIZER)))
     texts = messages([text for text, _ in material.pool], tokenizer)
     cores = usable_cores()
@@ -125,18 +125,12 @@ def tell(stage: str) -> None:
 
 def arguments() -> argparse.Namespace:
     """What `make bench-serving` passes on."""
-    parser = argparse.ArgumentParser(prog="bench-serving", description="Measure serving, beside the peers.")
-    parser.add_argument("--data", type=Path, help="folder of banking77.parquet and clinc150.parquet")
+    parser = parser_of("bench-serving", "Measure serving, beside the peers.")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each load (default 4)")
-    parser.add_argument("--peers", type=_names, default=PEERS, help="comma-separated, or none (default all)")
+    parser.add_argument(
+        "--peers", type=names_among(PEERS), default=PEERS, help="comma-separated, or none (default all)"
+    )
     return parser.parse_args()
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name for name in text.split(",") if name and name != "none")
-    if unknown := set(names) - set(PEERS):
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
-    return names
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,24 +47,27 @@ class Overhead:
 def bear(name: str, server: Running, *, seconds: float, rate: float, ours: Running | None = None) -> Row:
     """All loads on one server; at COMPARED_AT callers in turns with `ours`, if it is not that."""
     server.load(seconds=WARM_UP_SECONDS, callers=8)
-    closed = {}
+    turns: list[Borne] = []
+
+    def turn_of_ours(callers: int) -> None:
+        if ours is not None and callers == COMPARED_AT:
+            turns.append(ours.load(seconds=seconds, callers=callers))
+
+    closed, cpu_ms = {}, {}
     for callers in CONCURRENCIES:
-        used = server.cpu_seconds()
-        before = ours.load(seconds=seconds, callers=callers) if ours is not None and callers == COMPARED_AT else None
+        turn_of_ours(callers)
         settle(server, ours)
+        used = server.cpu_seconds()
         closed[callers] = server.load(seconds=seconds, callers=callers)
-        if callers == COMPARED_AT:
-            cpu_ms = (server.cpu_seconds() - used) / max(closed[callers].answered, 1) * 1000
-            after = ours.load(seconds=seconds, callers=callers) if ours is not None else None
-            settle(server, ours)
+        cpu_ms[callers] = (server.cpu_seconds() - used) / max(closed[callers].answered, 1) * 1000
+        turn_of_ours(callers)
     opened = server.load(seconds=seconds, rate=rate)
-    turns = [turn for turn in (before, after) if turn is not None]
     its = closed[COMPARED_AT].texts_per_second
     return Row(
         name,
         closed,
         opened,
-        cpu_ms=cpu_ms,
+        cpu_ms=cpu_ms[COMPARED_AT],
         memory_mb=server.memory_mb(),
         first_answer_s=server.first_answer_seconds,
         ours_over_it=float(np.mean([turn.texts_per_second for turn in turns]) / its) if turns and its else float("nan"),
@@ -76,13 +78,12 @@ def bear(name: str, server: Running, *, seconds: float, rate: float, ours: Runni
 def of_limit(server: Running, limit: Limit, callers: int, *, seconds: float, turns: int) -> float:
     """The server's texts a second over the engine's, taken in turns; the median."""
 
-    def ratio() -> float:
+    ratios = []
+    for _ in range(turns):
         engine = limit.measure(seconds)
-        borne = server.load(seconds=seconds, callers=callers)
+        ratios.append(server.load(seconds=seconds, callers=callers).texts_per_second / engine)
         settle(server)
-        return borne.texts_per_second / engine
-
-    return median(ratio, turns)
+    return float(np.median(ratios))
 
 
 def overhead(watched: Running, unwatched: Running, *, rate: float, seconds: float, turns: int) -> Overhead:
@@ -104,15 +105,10 @@ def overhead(watched: Running, unwatched: Running, *, rate: float, seconds: floa
 
 def settle(*servers: Running | None) -> None:
     """Wait until they rest, so that one's turn does not bear the other's work."""
+    there = [server for server in servers if server is not None]
     stop = time.perf_counter() + LONGEST_WAIT_SECONDS
     while time.perf_counter() < stop:
-        used = sum(server.cpu_seconds() for server in servers if server is not None)
+        used = sum(server.cpu_seconds() for server in there)
         time.sleep(QUIET_SECONDS)
-        more = sum(server.cpu_seconds() for server in servers if server is not None) - used
-        if more < QUIET_SHARE * QUIET_SECONDS:
+        if sum(server.cpu_seconds() for server in there) - used < QUIET_SHARE * QUIET_SECONDS:
             return
-
-
-def median(measure: Callable[[], float], turns: int) -> float:
-    """Of so many measurements."""
-    return float(np.median([measure() for _ in range(turns)]))

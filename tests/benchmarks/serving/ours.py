@@ -16,10 +16,10 @@ from monitoring.core.cli import open_ledger, open_registry
 from monitoring.core.ledger import access, versions
 from monitoring.core.settings import load_settings
 from monitoring.core.types import Role, utc_now
+from service.demo.backstage import free_ports
 from service.exchange import predict_path
 from tests.approving import approve
-from tests.benchmarks.serving.peers import free_port
-from tests.benchmarks.serving.running import Endpoint, Running, role, running
+from tests.benchmarks.serving.running import Endpoint, Running, running, started
 from tests.benchmarks.trained import MODEL
 
 LEEWAY = [str(Path(sys.executable).with_name("leeway"))]
@@ -53,23 +53,22 @@ class Home:
     @contextmanager
     def serving(self, texts: Sequence[str]) -> Iterator[Running]:
         """`leeway serve` and, once it answers, `leeway monitor` beside it. Raises NotStarted."""
-        with self._at_work("serve", LEEWAY, texts) as server, self._role("monitor", "watching") as monitor:
+        with self._at_work("serve", LEEWAY, texts) as server, self._monitor() as (monitor, _):
             server.beside.append(monitor)
             yield server
 
-    @contextmanager
-    def unwatched(self, texts: Sequence[str]) -> Iterator[Running]:
+    def unwatched(self, texts: Sequence[str]) -> AbstractContextManager[Running]:
         """The same server without log, signals and metrics, and nothing beside it. Raises NotStarted."""
-        with self._at_work("unwatched", UNWATCHED, texts) as server:
-            yield server
+        return self._at_work("unwatched", UNWATCHED, texts)
 
     def _at_work(self, name: str, command: Sequence[str], texts: Sequence[str]) -> AbstractContextManager[Running]:
-        port = free_port()
+        [port] = free_ports(1)
         bodies = [orjson.dumps({"inputs": [text]}) for text in texts]
         endpoint = Endpoint(f"http://127.0.0.1:{port}", predict_path(MODEL), bodies, self.key)
         command = [*command, "serve", "--port", str(port)]
         return running(command, endpoint, log=self._logs / f"{name}.log", environment=os.environ | QUICK)
 
-    def _role(self, name: str, ready: str) -> AbstractContextManager[psutil.Process]:
+    def _monitor(self) -> AbstractContextManager[tuple[psutil.Process, float]]:
+        log = self._logs / "monitor.log"
         environment = os.environ | {"LEEWAY_MONITOR__PORT": "0"}
-        return role([*LEEWAY, name], ready=ready, log=self._logs / f"{name}.log", environment=environment)
+        return started([*LEEWAY, "monitor"], lambda: "watching" in log.read_text(), log=log, environment=environment)

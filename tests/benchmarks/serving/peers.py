@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from pathlib import Path
 import orjson
 
 from monitoring.core.bundle import Bundle
-from tests.benchmarks.environments import install
+from service.demo.backstage import free_ports
+from tests.benchmarks.environments import install, why
 from tests.benchmarks.serving.running import Endpoint, NotStarted, Running, running
 
 SCRIPTS = Path(__file__).parent / "peer_scripts"
@@ -67,8 +67,8 @@ def serving(variant: Variant, bundle: Bundle, file: str, texts: Sequence[str], b
     try:
         python = install(SCRIPTS / f"{variant.peer}.txt", build / "envs" / variant.peer).absolute()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise NotStarted(f"not installed: {str(getattr(error, 'stderr', '') or error)[-300:]}") from error
-    port = free_port()
+        raise NotStarted(f"not installed: {why(error)}") from error
+    [port] = free_ports(1)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | QUIET
     environment |= {
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
@@ -86,10 +86,3 @@ def serving(variant: Variant, bundle: Bundle, file: str, texts: Sequence[str], b
     command = [str(python), str(SCRIPTS / f"serve_{variant.peer}.py")]
     with running(command, endpoint, log=log, environment=environment, folder=SCRIPTS) as server:
         yield server
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])

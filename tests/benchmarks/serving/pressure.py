@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from monitoring.core.bundle import MANIFEST, Bundle, seal, write_config
 from monitoring.core.cli import open_ledger, open_registry
-from monitoring.core.errors import Conflict
 from monitoring.core.ledger import replicas, rollouts
 from monitoring.core.ledger.database import Ledger
 from monitoring.core.settings import Settings
-from monitoring.core.types import ModelVersion, Rollout, utc_now
+from monitoring.core.types import ModelVersion, utc_now
 from service.load import Borne
 from tests.approving import approve
 from tests.benchmarks.serving.loads import settle
@@ -64,22 +63,23 @@ def swap(server: Running, bundle: Bundle, settings: Settings, *, folder: Path, s
     ledger = open_ledger(settings)
     try:
         versions = [register(bundle, ledger, settings, folder, number) for number in range(SWAPS // 2)]
+        borne: list[Borne] = []
         with ThreadPoolExecutor(1) as pool:
-            asked: list[Future[Borne]] = []
             for version in versions:
-                asked.append(pool.submit(server.load, seconds=4 * SERVED_SECONDS, callers=CALLERS))
-                promote(ledger, version)
+                let_shadow(ledger, version)
+                asked = pool.submit(server.load, seconds=4 * SERVED_SECONDS, callers=CALLERS)
+                time.sleep(SERVED_SECONDS)
+                promote(ledger)
                 time.sleep(SERVED_SECONDS)
                 with ledger.begin() as connection:
                     rollouts.restore_previous(connection, MODEL, now=utc_now(), **ACT)
-                time.sleep(SERVED_SECONDS)
-            borne = [one.result() for one in asked]
+                borne.append(asked.result())
     finally:
         ledger.close()
     return Swapped(
         swaps=2 * len(versions),
         answered=sum(one.answered for one in borne),
-        lost=sum(sum(one.refused.values()) + sum(one.failed.values()) for one in borne),
+        lost=sum(one.requests - one.answered for one in borne),
         p99_ms=max(one.latency_ms["p99"] for one in borne),
         steady_p99_ms=steady.latency_ms["p99"],
     )
@@ -106,32 +106,29 @@ def register(bundle: Bundle, ledger: Ledger, settings: Settings, folder: Path, n
     """A further version: the same model under another hash."""
     copy = folder / f"version-{number}"
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(bundle.folder, copy)
-    (copy / MANIFEST).unlink()
+    shutil.copytree(bundle.folder, copy, ignore=shutil.ignore_patterns(MANIFEST))
     lineage = {**bundle.config.lineage, "copy": f"{number} of {utc_now().isoformat()}"}
     write_config(copy, dataclasses.replace(bundle.config, lineage=lineage))
     return open_registry(settings, ledger).add(seal(copy), evidence={}, actor="bench", gates_passed=True)
 
 
-def promote(ledger: Ledger, version: ModelVersion) -> None:
-    """Approve it, wait until it is warm and shadows, and put it into production."""
+def let_shadow(ledger: Ledger, version: ModelVersion) -> None:
+    """Approve it, and wait until it is warm and shadows. Raises RuntimeError."""
     approve(ledger, version.name)
     stop = time.perf_counter() + LONGEST_SECONDS
     while time.perf_counter() < stop:
         with ledger.read() as connection:
-            rollout = rollouts.open_rollout(connection, version.model)
             warm = replicas.all_have_loaded(connection, version.id, now=utc_now())
-        if warm and rollout is not None and _promoted(ledger, rollout):
-            return
+            if warm and rollouts.open_rollout(connection, version.model) is not None:
+                return
         time.sleep(0.1)
     raise RuntimeError(f"{version.name} did not become ready within {LONGEST_SECONDS:g} s")
 
 
-def _promoted(ledger: Ledger, rollout: Rollout) -> bool:
-    """False where the controller was quicker."""
-    try:
-        with ledger.begin() as connection:
-            rollouts.promote(connection, rollout, watch=timedelta(hours=1), now=utc_now(), **ACT)
-    except Conflict:
-        return False
-    return True
+def promote(ledger: Ledger) -> None:
+    """Put what shadows into production."""
+    with ledger.begin() as connection:
+        rollout = rollouts.open_rollout(connection, MODEL)
+        if rollout is None:
+            raise RuntimeError("the rollout ended by itself")
+        rollouts.promote(connection, rollout, watch=timedelta(hours=1), now=utc_now(), **ACT)

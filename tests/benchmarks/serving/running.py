@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +33,17 @@ class Endpoint:
     path: str
     bodies: Sequence[bytes]
     key: str = ""
+
+    def answers(self) -> bool:
+        """Whether it does by now."""
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"}
+        request = urllib.request.Request(self.url + self.path, self.bodies[0], headers, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=START_SECONDS) as response:
+                response.read()
+        except OSError:  # nobody listens yet, or not ready: HTTP errors are such, too
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -93,46 +103,33 @@ def running(
     command: Sequence[str], endpoint: Endpoint, *, log: Path, environment: Mapping[str, str], folder: Path | None = None
 ) -> Iterator[Running]:
     """The server from its first answer on. Raises NotStarted."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        began = time.perf_counter()
-        popen = subprocess.Popen(command, env=dict(environment), cwd=folder, stdout=output, stderr=subprocess.STDOUT)
-    process = psutil.Process(popen.pid)
-    try:
-        first_answer = wait_for_answer(endpoint, popen, began, log)
-        yield Running(endpoint, process, first_answer)
-    finally:
-        end(process)
+    with started(command, endpoint.answers, log=log, environment=environment, folder=folder) as (process, seconds):
+        yield Running(endpoint, process, seconds)
 
 
 @contextmanager
-def role(command: Sequence[str], *, ready: str, log: Path, environment: Mapping[str, str]) -> Iterator[psutil.Process]:
-    """A process beside a server from the moment when it says `ready`. Raises NotStarted."""
+def started(
+    command: Sequence[str],
+    ready: Callable[[], bool],
+    *,
+    log: Path,
+    environment: Mapping[str, str],
+    folder: Path | None = None,
+) -> Iterator[tuple[psutil.Process, float]]:
+    """A process from the moment when it is `ready`, and the seconds until then. Raises NotStarted."""
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         began = time.perf_counter()
-        popen = subprocess.Popen(command, env=dict(environment), stdout=output, stderr=subprocess.STDOUT)
-    process = psutil.Process(popen.pid)
+        process = psutil.Popen(command, env=dict(environment), cwd=folder, stdout=output, stderr=subprocess.STDOUT)
     try:
-        while ready not in log.read_text(errors="replace"):
-            _check(popen, began, log)
+        while not ready():
+            if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
+                lines = log.read_text(errors="replace").strip().splitlines()
+                raise NotStarted(lines[-1][:300] if lines else f"ended with {process.poll()}")
             time.sleep(POLL_SECONDS)
-        yield process
+        yield process, time.perf_counter() - began
     finally:
         end(process)
-
-
-def wait_for_answer(endpoint: Endpoint, popen: subprocess.Popen[bytes], began: float, log: Path) -> float:
-    """Ask until it answers; seconds since `began`. Raises NotStarted."""
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {endpoint.key}"}
-    request = urllib.request.Request(endpoint.url + endpoint.path, endpoint.bodies[0], headers, method="POST")
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=START_SECONDS) as response:
-                response.read()
-                return time.perf_counter() - began
-        except (urllib.error.URLError, OSError):
-            _check(popen, began, log)
-            time.sleep(POLL_SECONDS)
 
 
 def end(process: psutil.Process) -> None:
@@ -146,9 +143,3 @@ def end(process: psutil.Process) -> None:
         with suppress(psutil.NoSuchProcess):
             member.kill()
     psutil.wait_procs(left, timeout=STOP_SECONDS)
-
-
-def _check(popen: subprocess.Popen[bytes], began: float, log: Path) -> None:
-    if popen.poll() is not None or time.perf_counter() - began > START_SECONDS:
-        lines = log.read_text(errors="replace").strip().splitlines()
-        raise NotStarted(lines[-1][:300] if lines else f"ended with {popen.returncode}")

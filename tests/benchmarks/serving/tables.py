@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from service.load import Borne
+from service.load import Borne, tell_counts
 from tests.benchmarks.serving.limit import Trust
 from tests.benchmarks.serving.loads import COMPARED_AT, CONCURRENCIES, Overhead, Row
 from tests.benchmarks.serving.peers import FRAMEWORKS, HAND_MADE
@@ -96,8 +96,7 @@ def _swaps(swapped: Swapped) -> str:
 
 
 def _overload(overloaded: Overloaded) -> str:
-    refused = ", ".join(f"{count} × {status}" for status, count in overloaded.refused.items()) or "none"
-    failed = ", ".join(f"{count} × {status or 'no answer'}" for status, count in overloaded.failed.items()) or "none"
+    refused, failed = tell_counts(overloaded.refused), tell_counts(overloaded.failed)
     return (
         f"{OVERLOAD:g} times the peak: {overloaded.answered_per_second:.0f} answered a second, "
         f"{overloaded.goodput:.2f} of the peak, p99 {overloaded.p99_ms:.0f} ms; refused {refused}; failed {failed}; "
@@ -129,6 +128,6 @@ def _line(row: Row) -> str:
 def _cell(borne: Borne | None) -> str:
     if borne is None or not borne.answered:
         return "none answered"
-    lost = sum(borne.refused.values()) + sum(borne.failed.values())
+    lost = borne.requests - borne.answered
     told = f"{borne.texts_per_second:.0f} ({borne.latency_ms['p50']:.1f} / {borne.latency_ms['p99']:.0f})"
     return f"{told}, {lost} lost" if lost else told

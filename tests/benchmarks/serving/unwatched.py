@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from monitoring.core import runtime
 from monitoring.core.cli import main
 from monitoring.core.signals import PROJECTED, Predictions
+from monitoring.stats.calibration import softmax
 from service.engine.recorder import Recorder
 from service.metrics import Metrics
 
@@ -33,9 +34,7 @@ def answer_alone(
     **_: Any,
 ) -> Predictions:
     """Labels and probabilities, and no signal."""
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    shares = shifted / shifted.sum(axis=1, keepdims=True)
+    shares = softmax(logits, temperature)
     best, zero = shares.max(axis=1), np.zeros(len(shares))
     projected = np.zeros((len(shares), PROJECTED), np.float16)
     return Predictions(shares, shares.argmax(axis=1), best, zero, zero, zero, zero, zero, projected)

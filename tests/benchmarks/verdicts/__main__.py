@@ -15,17 +15,16 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 from monitoring.core.errors import LeewayError
+from tests.benchmarks.given import BUILD, folder_of, names_among, parser_of
 from tests.benchmarks.material import read_material
 from tests.benchmarks.verdicts import accuracy, bursts, calibration, costs, extremes, streams, tables, weeks, windows
 from tests.benchmarks.verdicts.draws import NONE, Extent
 from tests.benchmarks.verdicts.rivals import RIVALS, play
 from tests.benchmarks.verdicts.scored import load, score
 
-BUILD = Path(__file__).parents[3] / "build" / "bench"
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -47,7 +46,7 @@ class Stages:
 def main() -> None:
     """Measure and print."""
     given = arguments()
-    folder = BUILD / ("own" if given.data is None else "data")
+    folder = folder_of(given.data)
     try:
         material = read_material(given.data)
         scored = score(material, folder)
@@ -97,18 +96,12 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """What `make bench-verdicts` passes on."""
-    parser = argparse.ArgumentParser(prog="bench-verdicts", description="Measure the verdicts, beside the rivals'.")
-    parser.add_argument("--data", type=Path, help="folder of banking77.parquet and clinc150.parquet")
+    parser = parser_of("bench-verdicts", "Measure the verdicts, beside the rivals'.")
     parser.add_argument("--runs", type=int, default=1000, help="null windows per size; all else follows (default 1000)")
-    parser.add_argument("--rivals", type=_names, default=RIVALS, help="comma-separated, or none (default all)")
+    parser.add_argument(
+        "--rivals", type=names_among(RIVALS), default=RIVALS, help="comma-separated, or none (default all)"
+    )
     return parser.parse_args()
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name for name in text.split(",") if name and name != "none")
-    if unknown := set(names) - set(RIVALS):
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(RIVALS)}")
-    return names
 
 
 def _flat(lists: Iterable[Sequence[Result]]) -> list[Result]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from monitoring.core.signals import SIGNALS
-from tests.benchmarks.environments import install
+from tests.benchmarks.environments import install, why
 from tests.benchmarks.verdicts import accuracy
 from tests.benchmarks.verdicts.draws import (
     ACCURACY_SCENARIOS,
@@ -72,7 +72,7 @@ def play_one(name: str, rows: Path, extent: Extent, environments: Path) -> Playe
     try:
         python = install(SCRIPTS / f"{name}.txt", environments / name)
     except (OSError, subprocess.CalledProcessError) as error:
-        return Played(name, missing=f"not installed: {_why(error)}")
+        return Played(name, missing=f"not installed: {why(error)}")
     seconds = max(LEAST_SECONDS, SECONDS_PER_RUN * extent.runs)
     environment = {**os.environ, **QUIET, "RIVAL_SECONDS": str(seconds)}
     environment.pop("PYTHONPATH", None)
@@ -87,7 +87,7 @@ def play_one(name: str, rows: Path, extent: Extent, environments: Path) -> Playe
         )
         return Played(name, **json.loads(done.stdout.strip().splitlines()[-1]))
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
-        return Played(name, missing=f"failed: {_why(error)}")
+        return Played(name, missing=f"failed: {why(error)}")
 
 
 def write_rows(scored: Scored, extent: Extent, path: Path) -> None:
@@ -122,11 +122,3 @@ def write_rows(scored: Scored, extent: Extent, path: Path) -> None:
         for name, rows in arrays.items()
     }
     np.savez(path, allow_pickle=False, **narrow)
-
-
-def _why(error: BaseException) -> str:
-    """The last line that says something."""
-    output = getattr(error, "stderr", None) or getattr(error, "output", None) or ""
-    text = output.decode() if isinstance(output, bytes) else str(output)
-    lines = [line.strip() for line in text.splitlines() if line.strip() and "WARNING" not in line]
-    return (lines[-1] if lines else str(error))[:200]

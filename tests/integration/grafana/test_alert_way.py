@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 from grafana import observe
 from monitoring.core.cli import open_ledger
 from monitoring.core.settings import load_settings
+from service.demo.backstage import free_ports
 
 MONITOR = [sys.executable, "-c", "from monitoring.cli import monitor; monitor()"]
 PATIENCE = 60.0
@@ -54,7 +54,7 @@ class Posts:
 @pytest.fixture
 def monitor(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], Killable]]:
     """Starts `leeway monitor`, again and again on the same port, and returns when it answers."""
-    url = f"http://127.0.0.1:{_free_port()}/metrics"
+    url = f"http://127.0.0.1:{free_ports(1)[0]}/metrics"
     monkeypatch.setenv("LEEWAY_MONITOR__PORT", url.split(":")[2].partition("/")[0])
     open_ledger(load_settings(), create=True).close()
     with ExitStack() as stack:
@@ -77,7 +77,7 @@ def servers(
     prometheus: Path, alertmanager: Path, rules: Path, monitor: object, tmp_path: Path
 ) -> Iterator[tuple[str, str, Posts]]:
     """Prometheus and Alertmanager, by their addresses, and the webhook at the end."""
-    posts, ports = Posts(), (_free_port(), _free_port())
+    posts, ports = Posts(), free_ports(2)
     with ExitStack() as stack:
         text = observe.alertmanager_config(stack.enter_context(observe.receiver(posts)))
         for slow, quick in SHORTER.items():
@@ -138,9 +138,3 @@ def _ask(url: str, **query: str) -> Any:
 
 def _is_ours(labels: Mapping[str, str]) -> bool:
     return labels["alertname"] == "LeewayDown"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from monitoring.core.settings import variables
+from service.demo.backstage import free_ports
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -42,7 +42,7 @@ def test_the_settings_of_the_image_are_settings() -> None:
 @pytest.mark.slow
 def test_serve_and_monitor_start_are_healthy_and_end(home: Path) -> None:
     """As a user with a home folder, as the first steps in docker-compose.yml say; only the ports are free ones."""
-    ports = {"8080": _free_port(), "9108": _free_port()}
+    ports = dict(zip(("8080", "9108"), map(str, free_ports(2)), strict=True))
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("LEEWAY_")},
         **_image_environment(),
@@ -88,9 +88,3 @@ def _compose_environment() -> dict[str, str]:
         name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", str(text)) for name, text in SERVICES["serve"]["environment"].items()
     }
     return {name: "/dev/null" if value.startswith("/run/secrets/") else value for name, value in told.items()}
-
-
-def _free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
